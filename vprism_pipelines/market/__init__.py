@@ -1,0 +1,1 @@
+"""What a market is: calendars, symbols, exchange rules, corporate actions, adjustment, indicators. Pure functions."""
