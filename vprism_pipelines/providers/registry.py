@@ -27,6 +27,7 @@ class Entry:
         yields: Datasets its answers may carry.
         network: Its pulls leave this machine.
         synthetic: It invents its data.
+        bulk: One answer holds a whole history: its raw asset has no partitions.
     """
 
     title: str
@@ -36,11 +37,12 @@ class Entry:
     yields: tuple[Dataset, ...] = ("bars", "actions")
     network: bool = True
     synthetic: bool = False
+    bulk: bool = False
 
 
 PROVIDERS: Mapping[str, Entry] = MappingProxyType(
     {
-        "sample": Entry("Bundled US history", "sample:SampleProvider", ("us",), network=False),
+        "sample": Entry("Bundled US history", "sample:SampleProvider", ("us",), network=False, bulk=True),
         "yahoo": Entry("Yahoo Finance", "yahoo:YahooProvider", ("us",)),
     }
 )
