@@ -1,0 +1,1 @@
+"""What we believe: contracts, checks, revisions, consensus. Pure functions over polars frames."""

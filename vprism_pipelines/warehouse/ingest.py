@@ -1,0 +1,227 @@
+"""From parsed rows to the ledger: clean, quarantine, remember. One transaction, counted to the last row."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from datetime import date
+
+import duckdb
+import polars as pl
+
+from vprism_pipelines.errors import ContractViolation, DataQualityError
+from vprism_pipelines.market.calendars import calendar
+from vprism_pipelines.market.spec import MarketSpec
+from vprism_pipelines.quality.contracts import violations
+from vprism_pipelines.quality.revisions import classify_actions, classify_bars
+from vprism_pipelines.quality.rows import Cleaned, clean_actions, clean_bars
+from vprism_pipelines.tables import INGESTS, QUARANTINE, SYMBOL_MAP
+from vprism_pipelines.warehouse import ledger
+from vprism_pipelines.warehouse.lake import Lake
+from vprism_pipelines.warehouse.writer import next_batch
+
+# A share says little of a handful of rows: a few rejects alone never stop a market.
+ENOUGH_TO_BLOCK = 50
+
+
+@dataclass(frozen=True, slots=True)
+class Ingested:
+    """What became of the rows: rows = accepted + quarantined, accepted = new + changed + unchanged."""
+
+    pulls: int = 0
+    rows: int = 0
+    accepted: int = 0
+    quarantined: int = 0
+    new: int = 0
+    changed: int = 0
+    unchanged: int = 0
+    reasons: dict[str, int] = field(default_factory=dict)
+    batch: int = 0
+
+
+def pending(
+    connection: duckdb.DuckDBPyConnection,
+    spec: MarketSpec,
+    dataset: str,
+    window: tuple[date, date] | None = None,
+    *,
+    again: bool = False,
+) -> pl.DataFrame:
+    """Pulls with rows of `dataset` that the clean table has not seen, or all of them.
+
+    Args:
+        connection: The private file.
+        spec: Market.
+        dataset: bars or actions.
+        window: Only pulls that cover some of these sessions.
+        again: Also those already ingested, as a replay does.
+
+    Returns:
+        fetch_id, provider, fetched_at, rows_path, parser_version, oldest first.
+    """
+    conditions = ["market = $market", "list_contains(frames, $dataset)"]
+    parameters: dict[str, object] = {"market": spec.code, "dataset": dataset}
+    if window:
+        conditions.append(
+            "(range_start IS NULL OR range_start <= $last) AND (range_end IS NULL OR range_end >= $first)"
+        )
+        parameters |= {"first": window[0], "last": window[1]}
+    if not again:
+        conditions.append(
+            "NOT EXISTS (FROM ops.ingests AS i WHERE i.fetch_id = f.fetch_id AND i.dataset = $dataset"
+            " AND i.parser_version = f.parser_version)"
+        )
+    table = connection.execute(
+        "SELECT fetch_id, provider, fetched_at, rows_path, parser_version FROM raw.fetches AS f"
+        f" WHERE {' AND '.join(conditions)} ORDER BY fetched_at, fetch_id",
+        parameters,
+    ).to_arrow_table()
+    return pl.DataFrame(table)
+
+
+def clean_pulls(
+    lake: Lake, spec: MarketSpec, dataset: str, pulls: pl.DataFrame, synthetic: Sequence[str] = ()
+) -> Cleaned:
+    """Read and clean the rows of some pulls; needs no database."""
+    raw = pl.concat(
+        [
+            lake.rows(f"{provider}_{dataset}", group["rows_path"].to_list(), group["fetch_id"].to_list())
+            for (provider,), group in pulls.group_by("provider", maintain_order=True)
+        ]
+    )
+    if dataset == "actions":
+        return clean_actions(raw, pulls, spec)
+    invented = pulls.filter(pl.col("provider").is_in(list(synthetic)))["fetch_id"]
+    parts = [
+        clean_bars(part, pulls, spec, _sessions(spec, part), synthetic=flagged)
+        for flagged, part in (
+            (False, raw.filter(~pl.col("fetch_id").is_in(invented.implode()))),
+            (True, raw.filter(pl.col("fetch_id").is_in(invented.implode()))),
+        )
+        if not part.is_empty()
+    ]
+    if len(parts) == 1:
+        return parts[0]
+    return Cleaned(
+        pl.concat([part.accepted for part in parts]),
+        pl.concat([part.quarantined for part in parts]),
+        pl.concat([part.spellings for part in parts]),
+    )
+
+
+def ingest(
+    connection: duckdb.DuckDBPyConnection,
+    spec: MarketSpec,
+    dataset: str,
+    pulls: pl.DataFrame,
+    cleaned: Cleaned,
+    minimum_quality: float = 0.0,
+) -> Ingested:
+    """Remember cleaned rows, inside the caller's transaction.
+
+    Raises:
+        ContractViolation: Accepted rows break the table's contract: a defect of ours, nothing is written.
+        DataQualityError: Fewer than `minimum_quality` of the rows are acceptable; nothing is written.
+    """
+    book = ledger.BARS if dataset == "bars" else ledger.ACTIONS
+    rows = cleaned.accepted.height + cleaned.quarantined.height
+    rejected = cleaned.quarantined.height
+    if rows and 1 - rejected / rows < minimum_quality and (rejected >= ENOUGH_TO_BLOCK or 2 * rejected > rows):
+        raise DataQualityError(
+            f"only {cleaned.accepted.height:,} of {rows:,} {dataset} rows are acceptable",
+            hint=f"reasons: {cleaned.reasons()}; lower MIN_DATA_QUALITY only if you know why",
+            market=spec.code,
+            check="rejection_rate",
+        )
+    _prove(book, cleaned.accepted, dataset)
+    batch = next_batch(connection)
+    classify: Callable[[pl.DataFrame], pl.Series] = classify_bars if dataset == "bars" else classify_actions
+    remembered = ledger.remember(connection, book, cleaned.accepted, batch, classify)
+    _record(connection, spec, dataset, pulls, cleaned, batch)
+    return Ingested(
+        pulls=pulls.height,
+        rows=rows,
+        accepted=cleaned.accepted.height,
+        quarantined=cleaned.quarantined.height,
+        new=remembered.new,
+        changed=remembered.changed,
+        unchanged=remembered.unchanged,
+        reasons=cleaned.reasons(),
+        batch=batch,
+    )
+
+
+def prefix(spec: MarketSpec, column: str = "symbol") -> str:
+    """SQL for "rows of this market"; written as a range so that row groups can be skipped."""
+    return f"{column} >= '{spec.prefix}:' AND {column} < '{spec.prefix};'"
+
+
+def _prove(book: ledger.Ledger, accepted: pl.DataFrame, dataset: str) -> None:
+    stamped = accepted.with_columns(
+        known_to=pl.lit(None, dtype=pl.Datetime("us", "UTC")), change_class=pl.lit(""), batch=pl.lit(0, dtype=pl.Int64)
+    )
+    found = violations(book.table, book.table.conform(stamped))
+    if not found.is_empty():
+        first = found.row(0, named=True)
+        raise ContractViolation(
+            f"{found.height} accepted {dataset} rows break the contract of {book.table.full_name}:"
+            f" {first['column']} {first['check']} (value {first['failure_case']})",
+            hint="this is a defect of the cleaning rules; please report it with the pull's fetch_id",
+            check="contract",
+            fetch_id=accepted["fetch_id"][first["index"]] if first["index"] is not None else None,
+        )
+
+
+def _record(
+    connection: duckdb.DuckDBPyConnection,
+    spec: MarketSpec,
+    dataset: str,
+    pulls: pl.DataFrame,
+    cleaned: Cleaned,
+    batch: int,
+) -> None:
+    """Bookkeeping of the same transaction: quarantine, counts per pull, spellings."""
+    counts = (
+        pulls.select("fetch_id", "parser_version")
+        .join(cleaned.accepted.group_by("fetch_id").agg(accepted=pl.len()), on="fetch_id", how="left")
+        .join(cleaned.quarantined.group_by("fetch_id").agg(quarantined=pl.len()), on="fetch_id", how="left")
+        .with_columns(pl.col("accepted", "quarantined").fill_null(0))
+        .with_columns(rows=pl.col("accepted") + pl.col("quarantined"), dataset=pl.lit(dataset), batch=pl.lit(batch))
+    )
+    spellings = cleaned.spellings.with_columns(
+        market=pl.lit(spec.code), valid_from=pl.lit(pulls["fetched_at"].min(), dtype=pl.Datetime("us", "UTC"))
+    )
+    for name, frame in (
+        ("done", INGESTS.conform(counts)),
+        ("rejected", QUARANTINE.conform(cleaned.quarantined)),
+        ("spelled", SYMBOL_MAP.conform(spellings)),
+    ):
+        connection.register(name, frame)
+    connection.execute(
+        "DELETE FROM ops.ingests WHERE dataset = $1 AND fetch_id IN (SELECT fetch_id FROM done)", [dataset]
+    )
+    connection.execute("INSERT INTO ops.ingests BY NAME SELECT * FROM done")
+    connection.execute(
+        "DELETE FROM clean.quarantine WHERE dataset = $1 AND fetch_id IN (SELECT fetch_id FROM done)", [dataset]
+    )
+    connection.execute("INSERT INTO clean.quarantine BY NAME SELECT * FROM rejected")
+    connection.execute(
+        "INSERT INTO clean.symbol_map BY NAME SELECT * FROM spelled"
+        " ANTI JOIN clean.symbol_map USING (raw_symbol, provider, market)"
+    )
+    for name in ("done", "rejected", "spelled"):
+        connection.unregister(name)
+
+
+def _sessions(spec: MarketSpec, raw: pl.DataFrame) -> pl.DataFrame:
+    """Trading days of the market's calendars over the dates of the rows, as far as the calendars reach."""
+    dates: list[date] = raw.select(pl.col("session").min(), last=pl.col("session").max()).row(0)  # type: ignore[assignment]
+    frames = []
+    for name in sorted({spec.calendar, *(exchange.calendar for exchange in spec.exchanges.values())}):
+        days = calendar(name)
+        first = max(dates[0] or days.first_session, days.first_session)
+        last = min(dates[1] or days.first_session, days.last_session)
+        # Rows the calendar does not reach find no session and are quarantined as such.
+        known = days.sessions(first, last) if first <= last else days.sessions(days.first_session, days.first_session)
+        frames.append(known.with_columns(calendar=pl.lit(name)))
+    return pl.concat(frames)

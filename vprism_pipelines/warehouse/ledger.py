@@ -1,0 +1,184 @@
+"""The bitemporal ledger: what each provider said, and between which instants we believed it.
+
+A version of a row is valid in [known_from, known_to). Remembering a pull costs nothing for rows that say what was
+already believed at the time of the pull; a different value closes the version before it and opens a new one with the
+class of the change. A late pull is threaded into the chain where it belongs; as repetitions are not kept, it must come
+together with the pulls after it, and then the chain is the one that arriving in order would have given. A pull read
+again, by a newer parser, replaces what it said.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import duckdb
+import polars as pl
+
+from vprism_pipelines.tables import CLEAN_ACTIONS, CLEAN_BARS, Table
+
+
+@dataclass(frozen=True, slots=True)
+class Ledger:
+    """How one ledger table is kept: which columns identify a fact and which carry its value."""
+
+    table: Table
+    key: tuple[str, ...]
+    value: tuple[str, ...]
+    date: str
+
+
+BARS = Ledger(
+    CLEAN_BARS,
+    ("symbol", "session", "provider"),
+    ("open", "high", "low", "close", "volume", "value", "adj_close", "currency", "price_basis", "provisional"),
+    "session",
+)
+ACTIONS = Ledger(
+    CLEAN_ACTIONS,
+    ("symbol", "ex_date", "provider", "event_type", "seq"),
+    ("cash", "split_ratio", "bonus_ratio", "rights_ratio", "rights_price", "currency", "inferred"),
+    "ex_date",
+)
+LEDGERS = (BARS, ACTIONS)
+
+
+@dataclass(frozen=True, slots=True)
+class Remembered:
+    """What a batch did: `new` first sightings, `changed` values, `unchanged` rows that cost nothing."""
+
+    new: int
+    changed: int
+    unchanged: int
+
+
+Classify = Callable[[pl.DataFrame], pl.Series]
+"""Pairs of versions (value columns, the older ones prefixed `old_`, key, known_from) -> class of each change."""
+
+
+def remember(
+    connection: duckdb.DuckDBPyConnection, ledger: Ledger, incoming: pl.DataFrame, batch: int, classify: Classify
+) -> Remembered:
+    """Thread a batch of accepted rows into the ledger, inside the caller's transaction.
+
+    Args:
+        connection: Open for writing, in a transaction.
+        ledger: Which ledger.
+        incoming: Columns of the ledger's table except known_to, change_class and batch. Rows of several pulls may be
+            mixed; `known_from` says when each was made. One row per key and pull.
+        batch: Number of the writer transaction.
+        classify: Names the change between two successive versions; called at most once, for all changes.
+    """
+    if incoming.is_empty():
+        return Remembered(0, 0, 0)
+    columns = [name for name in ledger.table.names if name not in ("known_to", "change_class", "batch")]
+    connection.register("incoming", incoming.select(columns))
+    try:
+        connection.execute("CREATE OR REPLACE TEMP TABLE arriving AS SELECT * FROM incoming")
+    finally:
+        connection.unregister("incoming")
+    counts = _thread(connection, ledger, columns, batch, classify)
+    connection.execute("DROP TABLE arriving")
+    return counts
+
+
+def _thread(
+    connection: duckdb.DuckDBPyConnection, ledger: Ledger, columns: list[str], batch: int, classify: Classify
+) -> Remembered:
+    table, key, value = ledger.table.full_name, ", ".join(ledger.key), ledger.value
+    listed = ", ".join(f'"{name}"' for name in columns)
+    same = " AND ".join(f'"{name}" IS NOT DISTINCT FROM lag("{name}") OVER w' for name in value)
+    arrived = _count(connection, "SELECT count(*) FROM arriving")
+
+    # Versions of the touched keys; the date bound lets DuckDB skip row groups.
+    connection.execute(f"""
+        CREATE OR REPLACE TEMP TABLE chain AS
+        WITH bounds AS (SELECT min({ledger.date}) AS lo, max({ledger.date}) AS hi FROM arriving),
+        standing AS (
+            SELECT {listed}, known_to, change_class, rowid AS standing_row FROM {table} AS t
+            SEMI JOIN arriving AS a USING ({key})
+            WHERE t.{ledger.date} BETWEEN (SELECT lo FROM bounds) AND (SELECT hi FROM bounds)
+        )
+        SELECT *, false AS arriving FROM standing
+        UNION ALL BY NAME
+        SELECT {listed}, true AS arriving FROM arriving
+    """)
+    # At one instant one reading counts: the last pull's, and of one pull the latest parser's. A reading that stands
+    # already keeps its row. Then whatever repeats the version before it goes, be it new or standing.
+    connection.execute(f"""
+        CREATE OR REPLACE TEMP TABLE kept AS
+        WITH ordered AS (
+            SELECT *, lead(known_from) OVER w IS NOT DISTINCT FROM known_from AS superseded,
+                   CASE WHEN fetch_id = lag(fetch_id) OVER w AND known_from = lag(known_from) OVER w AND {same}
+                        THEN lag(standing_row) OVER w END AS twin
+            FROM chain WINDOW w AS (PARTITION BY {key} ORDER BY known_from, fetch_id, arriving)
+        ),
+        compared AS (
+            SELECT * EXCLUDE (superseded, twin) REPLACE (coalesce(standing_row, twin) AS standing_row),
+                   ({same}) AND row_number() OVER w > 1 AS repeats
+            FROM ordered WHERE NOT superseded WINDOW w AS (PARTITION BY {key} ORDER BY known_from)
+        )
+        SELECT * EXCLUDE (repeats), lead(known_from) OVER w AS next_from, row_number() OVER w AS version
+        FROM compared WHERE NOT repeats WINDOW w AS (PARTITION BY {key} ORDER BY known_from)
+    """)
+    connection.execute(f"""
+        UPDATE {table} AS t
+        SET known_to = k.next_from, batch = CASE WHEN k.next_from IS NULL THEN {batch} ELSE t.batch END
+        FROM kept AS k WHERE t.rowid = k.standing_row AND k.next_from IS DISTINCT FROM t.known_to
+    """)
+    connection.execute(f"""
+        DELETE FROM {table} WHERE rowid IN (
+            SELECT standing_row FROM chain WHERE standing_row IS NOT NULL EXCEPT SELECT standing_row FROM kept)
+    """)
+    first = _count(
+        connection,
+        f"""INSERT INTO {table} BY NAME
+            SELECT {listed}, next_from AS known_to, 'new' AS change_class, {batch}::BIGINT AS batch
+            FROM kept WHERE standing_row IS NULL AND version = 1 ORDER BY {key}""",
+    )
+    changed = _store_changes(connection, ledger, columns, batch, classify)
+    connection.execute("DROP TABLE chain")
+    connection.execute("DROP TABLE kept")
+    return Remembered(first, changed, arrived - first - changed)
+
+
+def _store_changes(
+    connection: duckdb.DuckDBPyConnection, ledger: Ledger, columns: list[str], batch: int, classify: Classify
+) -> int:
+    """Insert the new versions that follow another, and name every change that has a new neighbour."""
+    key = ", ".join(ledger.key)
+    old = ", ".join(f'lag("{name}") OVER w AS "old_{name}"' for name in (*ledger.value, "known_from"))
+    pairs = pl.DataFrame(
+        connection.execute(f"""
+            SELECT *, {old} FROM kept WINDOW w AS (PARTITION BY {key} ORDER BY version)
+            QUALIFY version > 1 AND (arriving OR lag(arriving) OVER w) ORDER BY {key}, version
+        """).to_arrow_table()
+    )
+    if pairs.is_empty():
+        return 0
+    changes = pairs.select(
+        *columns,
+        "standing_row",
+        known_to="next_from",
+        change_class=classify(pairs),
+        batch=pl.lit(batch, dtype=pl.Int64),
+    )
+    connection.register("changes", changes)
+    try:
+        connection.execute(f"""
+            UPDATE {ledger.table.full_name} AS t SET change_class = c.change_class FROM changes AS c
+            WHERE t.rowid = c.standing_row AND t.change_class <> c.change_class
+        """)
+        return _count(
+            connection,
+            f"INSERT INTO {ledger.table.full_name} BY NAME"
+            " SELECT * EXCLUDE (standing_row) FROM changes WHERE standing_row IS NULL",
+        )
+    finally:
+        connection.unregister("changes")
+
+
+def _count(connection: duckdb.DuckDBPyConnection, statement: str) -> int:
+    row = connection.execute(statement).fetchone()
+    assert row is not None
+    return int(row[0])

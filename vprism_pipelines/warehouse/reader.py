@@ -1,0 +1,112 @@
+"""Read-only access to the published warehouse, for everyone: it can be held open for days and blocks nobody."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import polars as pl
+import pyarrow as pa
+
+from vprism_pipelines.errors import InvalidQuery, NotPublished
+from vprism_pipelines.settings import Settings
+
+
+class Reader:
+    """The newest published snapshot; moves on by itself when a newer one appears.
+
+    Safe for many threads: every query runs on a cursor of its own, and a query that started on one snapshot ends on it.
+
+    Args:
+        settings: Where the published file is, and the memory limit.
+        threads: DuckDB threads of this process; 0 leaves DuckDB's default.
+    """
+
+    def __init__(self, settings: Settings, threads: int = 0) -> None:
+        self._settings = settings
+        self._threads = threads or settings.duckdb_threads
+        self._lock = threading.Lock()
+        self._connection: duckdb.DuckDBPyConnection | None = None
+        self._identity: tuple[int, int] | None = None
+
+    def __enter__(self) -> Reader:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Let go of the snapshot."""
+        with self._lock:
+            if self._connection is not None:
+                self._connection.close()
+            self._connection = self._identity = None
+
+    def arrow(self, sql: str, parameters: Sequence[Any] | dict[str, Any] | None = None) -> pa.Table:
+        """Run one statement and return an Arrow table.
+
+        Raises:
+            NotPublished: There is no published warehouse yet.
+            InvalidQuery: The statement is wrong, or tries to write.
+        """
+        cursor = self._cursor()
+        try:
+            return cursor.execute(sql, parameters).to_arrow_table()
+        except duckdb.Error as error:
+            raise InvalidQuery(str(error).strip(), hint=_advice(error)) from error
+        finally:
+            cursor.close()
+
+    def query(self, sql: str, parameters: Sequence[Any] | dict[str, Any] | None = None) -> pl.DataFrame:
+        """Run one statement and return a polars frame; errors as in `arrow`."""
+        return pl.DataFrame(self.arrow(sql, parameters))
+
+    def _cursor(self) -> duckdb.DuckDBPyConnection:
+        published = self._settings.database
+        try:
+            stat = published.stat()
+        except FileNotFoundError:
+            raise NotPublished(
+                "nothing has been published yet", hint="run `vprism run` first, or set DUCKDB_DATABASE", path=published
+            ) from None
+        identity = (stat.st_dev, stat.st_ino)
+        with self._lock:
+            if self._connection is None or identity != self._identity:
+                # Cursors of the old snapshot stay valid until they are closed.
+                self._connection, self._identity = self._open(published, identity), identity
+            return self._connection.cursor()
+
+    def _open(self, published: Path, identity: tuple[int, int]) -> duckdb.DuckDBPyConnection:
+        # One process must never open one name twice for two contents: DuckDB would hand out the first again.
+        path = published
+        for candidate in sorted(self._settings.warehouse_dir.glob("snapshots/wh-*.duckdb"), reverse=True):
+            stat = candidate.stat()
+            if (stat.st_dev, stat.st_ino) == identity:
+                path = candidate
+                break
+        config: dict[str, str | bool | int | float | list[str]] = {
+            "memory_limit": self._settings.duckdb_memory_limit,
+            "autoinstall_known_extensions": False,
+        }
+        if self._threads:
+            config["threads"] = self._threads
+        try:
+            connection = duckdb.connect(str(path), read_only=True, config=config)
+            connection.execute("SET GLOBAL TimeZone = 'UTC'")
+            connection.execute("SET enable_progress_bar = false")  # it would write into the protocol on stdout
+            return connection
+        except duckdb.Error as error:
+            raise NotPublished(
+                f"the published warehouse cannot be opened: {error}", hint="publish again: `vprism run`", path=path
+            ) from error
+
+
+def _advice(error: duckdb.Error) -> str:
+    if "read-only" in str(error):
+        return "the published warehouse is read-only; the pipeline alone writes"
+    if isinstance(error, duckdb.CatalogException):
+        return "`vprism sql 'SHOW ALL TABLES'` lists what there is"
+    return "see the DuckDB SQL documentation"

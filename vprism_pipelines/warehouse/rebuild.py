@@ -1,0 +1,194 @@
+"""Replaying and rebuilding from the lake, without any network: the archive is the only source that counts."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import timedelta
+
+import duckdb
+
+from vprism_pipelines.errors import CorruptLake, NotPublished
+from vprism_pipelines.market.calendars import calendar
+from vprism_pipelines.market.spec import MARKETS, MarketSpec
+from vprism_pipelines.market.spec import market as market_named
+from vprism_pipelines.providers import registry
+from vprism_pipelines.tables import METRICS, RUNS, SNAPSHOTS
+from vprism_pipelines.warehouse import acquire, analytics, golden
+from vprism_pipelines.warehouse.house import House
+from vprism_pipelines.warehouse.ingest import clean_pulls, ingest, pending
+from vprism_pipelines.warehouse.publish import Published, content_hash, publish
+from vprism_pipelines.warehouse.schema import LOGICAL
+
+Progress = Callable[[str, int, int], None]
+DATASETS = ("bars", "actions")
+BOOKKEEPING = (RUNS, SNAPSHOTS, METRICS)
+
+
+@dataclass(frozen=True, slots=True)
+class ReplayReport:
+    """What a replay did. Everything unchanged means: the parsers still read the archive as they did."""
+
+    fetches: int
+    rows: int
+    new: int
+    changed: int
+    unchanged: int
+    quarantined: int
+    published: Published
+
+
+@dataclass(frozen=True, slots=True)
+class RebuildReport:
+    """What a rebuild did. `identical` compares content with what stood before; None if nothing stood."""
+
+    tables: list[tuple[str, int]]
+    content_hash: str
+    previous_hash: str | None
+    identical: bool | None
+    seconds: float
+    published: Published
+
+
+def replay(
+    house: House, market: str | None = None, provider: str | None = None, progress: Progress | None = None
+) -> ReplayReport:
+    """Feed archived payloads through parser, cleaning and ledger again, then rebuild what changed and publish.
+
+    Args:
+        house: The installation.
+        market: Only this market.
+        provider: Only this provider.
+        progress: Called with (what, files done, files in all).
+    """
+    fetches = _parse_again(house, provider, progress)
+    totals = dict.fromkeys(("rows", "new", "changed", "unchanged", "quarantined"), 0)
+    for spec in _markets(market):
+        for dataset in DATASETS:
+            done = _ingest(house, spec, dataset, provider)
+            for name in totals:
+                totals[name] += done.get(name, 0)
+        build(house, spec)
+    now = house.clock()
+    return ReplayReport(fetches=fetches, **totals, published=publish(house.warehouse, "replay", now))
+
+
+def rebuild(house: House, progress: Progress | None = None) -> RebuildReport:
+    """Throw the private file away and make it again from the lake; the published file stands until the new one is.
+
+    The new warehouse is built beside the old one and takes its place only when it is complete.
+    """
+    started = time.perf_counter()
+    before = _standing_hash(house)
+    fresh = House(house.settings, house.clock, private_file="rebuild.duckdb")
+    draft = fresh.warehouse.path
+    draft.unlink(missing_ok=True)
+    fresh.lake.drop_rows()
+    _parse_again(fresh, None, progress)
+    for spec in _markets(None):
+        for dataset in DATASETS:
+            _ingest(fresh, spec, dataset, None)
+        build(fresh, spec)
+    with fresh.warehouse.connect() as connection:
+        digest = content_hash(connection)
+        tables = [(table.full_name, _rows(connection, table.full_name)) for table in LOGICAL]
+        _carry_over(connection, house)
+    with house.warehouse.locked():
+        draft.replace(house.warehouse.path)
+    published = publish(house.warehouse, "rebuild", house.clock())
+    return RebuildReport(
+        tables,
+        digest,
+        before,
+        None if before is None else digest == before,
+        time.perf_counter() - started,
+        published,
+    )
+
+
+def _carry_over(connection: duckdb.DuckDBPyConnection, house: House) -> None:
+    """Bookkeeping that is not in the lake: runs, snapshots, measurements."""
+    if not house.warehouse.path.exists():
+        return
+    connection.execute(f"ATTACH '{house.warehouse.path}' AS standing (READ_ONLY)")
+    for table in BOOKKEEPING:
+        connection.execute(f"INSERT INTO {table.full_name} BY NAME SELECT * FROM standing.{table.full_name}")
+    connection.execute("DETACH standing")
+
+
+def build(house: House, spec: MarketSpec) -> None:
+    """Golden and analytics of one market, as a run builds them, each in its transaction."""
+    days = calendar(spec.calendar)
+    until = min(days.last_session, spec.today(house.clock()) + timedelta(days=365))
+    stages: tuple[Callable[[duckdb.DuckDBPyConnection, MarketSpec], object], ...] = (
+        lambda connection, market: golden.build_sessions(connection, market, until),
+        golden.build_bars,
+        golden.build_events,
+        golden.build_factors,
+        analytics.build_daily,
+    )
+    for stage in stages:
+        with house.warehouse.transaction() as connection:
+            stage(connection, spec)
+
+
+def _parse_again(house: House, provider: str | None, progress: Progress | None) -> int:
+    """Parse every archived payload with today's parsers. Returns how many payloads there were."""
+    files = [path for path in house.lake.payload_files() if provider in (None, path.split("/")[1])]
+    count = 0
+    for position, path in enumerate(files, start=1):
+        name = path.split("/")[1]
+        if name not in registry.PROVIDERS:
+            raise CorruptLake(
+                f"the lake holds payloads of an unknown provider {name!r}",
+                hint="install the plugin that provides it, or move the folder away",
+                path=house.lake.root / path,
+            )
+        payloads = list(house.lake.payloads(path))
+        acquire.register(house, house.parser(name), payloads, path, house.lake.run_of(path))
+        count += len(payloads)
+        if progress:
+            progress(name, position, len(files))
+    return count
+
+
+def _ingest(house: House, spec: MarketSpec, dataset: str, provider: str | None) -> dict[str, int]:
+    with house.warehouse.connect() as connection:
+        pulls = pending(connection, spec, dataset, again=True)
+    if provider:
+        pulls = pulls.filter(pulls["provider"] == provider)
+    if pulls.is_empty():
+        return {}
+    synthetic = [name for name in registry.for_market(spec.code) if registry.entry(name).synthetic]
+    cleaned = clean_pulls(house.lake, spec, dataset, pulls, synthetic)
+    with house.warehouse.transaction() as connection:
+        done = ingest(connection, spec, dataset, pulls, cleaned)
+    return {
+        "rows": done.rows,
+        "new": done.new,
+        "changed": done.changed,
+        "unchanged": done.unchanged,
+        "quarantined": done.quarantined,
+    }
+
+
+def _markets(code: str | None) -> list[MarketSpec]:
+    if code is not None:
+        return [market_named(code)]
+    return [spec for spec in MARKETS.values() if registry.for_market(spec.code)]
+
+
+def _standing_hash(house: House) -> str | None:
+    """Content hash of what stands before a rebuild; None when nothing does."""
+    if not house.warehouse.path.exists():
+        return None
+    with suppress(NotPublished), house.warehouse.connect() as connection:
+        return content_hash(connection)
+    return None
+
+
+def _rows(connection: duckdb.DuckDBPyConnection, table: str) -> int:
+    row = connection.execute(f"SELECT count(*) FROM {table}").fetchone()
+    return int(row[0]) if row else 0
