@@ -1,0 +1,30 @@
+"""Raw assets: plan what is missing, pull it, archive it, parse it. Nothing is locked while fetching."""
+
+from __future__ import annotations
+
+import dagster as dg
+
+from vprism_pipelines.assets.factory import Outcome, Step, markdown_table
+from vprism_pipelines.warehouse.acquire import acquire
+
+
+def pull(step: Step) -> Outcome:
+    """Bring the archive of one provider up to the partitions of this run."""
+    assert step.node.provider is not None
+    done = acquire(step.house, step.market, step.node.provider, step.asked(), step.run_id)
+    failed = done.failed
+    with step.writing() as (connection, tally):
+        tally.rows = tally.accepted = done.rows
+        row = connection.execute(
+            "SELECT coalesce(sum(rows), 0) FROM raw.fetches WHERE provider = ? AND market = ?",
+            [step.node.provider, step.market.code],
+        ).fetchone()
+    metadata: dict[str, object] = {
+        "requests": done.requests,
+        "failed requests": failed.height,
+        "adopted from an interrupted run": done.adopted,
+        "rows pulled": done.rows,
+    }
+    if failed.height:
+        metadata["failures"] = dg.MetadataValue.md(markdown_table(failed.select("symbol", "error_code", "error")))
+    return Outcome(int(row[0]) if row else 0, metadata)

@@ -1,0 +1,105 @@
+"""Sensors: late sessions are fetched again, failed runs are told about."""
+
+import json
+import urllib.request
+from datetime import date, datetime, timedelta
+
+import dagster as dg
+
+from vprism_pipelines.assets.jobs import job_name
+from vprism_pipelines.assets.resources import WarehouseResource
+from vprism_pipelines.assets.schedules import refresh_request
+from vprism_pipelines.errors import NotPublished, VprismError
+from vprism_pipelines.market.calendars import calendar
+from vprism_pipelines.market.spec import MARKETS, MarketSpec
+from vprism_pipelines.providers import registry
+from vprism_pipelines.warehouse.house import House
+from vprism_pipelines.warehouse.ingest import prefix
+
+GRACE = timedelta(hours=4)  # after the close; a session still missing then is late
+ATTEMPTS_PER_DAY = 4
+
+
+def newest_session(house: House, spec: MarketSpec) -> date | None:
+    """Last session in the published golden bars of a market."""
+    try:
+        found = house.reader.query(f"SELECT max(session) AS newest FROM golden.bars WHERE {prefix(spec)}")
+    except NotPublished:
+        return None
+    newest: date | None = found["newest"][0]
+    return newest
+
+
+def is_late(spec: MarketSpec, newest: date | None, now: datetime) -> date | None:
+    """The session that should be there by now and is not; judged by data and calendar, never by run times."""
+    due = calendar(spec.calendar).latest_final(now, GRACE)
+    return due if newest is not None and newest < due else None
+
+
+def freshness(spec: MarketSpec) -> dg.SensorDefinition:
+    """Ask again for a market whose last session is late, a few times a day."""
+
+    @dg.sensor(
+        name=f"{spec.code}_freshness",
+        job_name=job_name(spec),
+        minimum_interval_seconds=600,
+        description=f"Refreshes {spec.name} when a session is missing four hours after its close.",
+        default_status=dg.DefaultSensorStatus.STOPPED,
+    )
+    def sensor(
+        context: dg.SensorEvaluationContext, warehouse: dg.ResourceParam[WarehouseResource]
+    ) -> dg.RunRequest | dg.SkipReason:
+        house = warehouse.house
+        now = house.clock()
+        names = [name for name in house.providers_of(spec) if not house.parser(name).capabilities().immutable]
+        if not names:
+            return dg.SkipReason("the providers in use never change")
+        newest = newest_session(house, spec)
+        late = is_late(spec, newest, now)
+        if late is None:
+            return dg.SkipReason(f"up to date: {newest}" if newest else "nothing published yet")
+        attempt = now.hour * ATTEMPTS_PER_DAY // 24
+        key = f"late-{late}-{now.date()}-{attempt}"
+        return refresh_request(spec, names, late.replace(day=1).isoformat(), key, "sensor")
+
+    return sensor
+
+
+@dg.run_failure_sensor(
+    name="failed_runs",
+    description="Logs every failed run and tells VPRISM_WEBHOOK_URL, when one is set.",
+    default_status=dg.DefaultSensorStatus.RUNNING,
+)
+def failed_runs(context: dg.RunFailureSensorContext, warehouse: dg.ResourceParam[WarehouseResource]) -> None:
+    """Tell about a failed run."""
+    message = failure_message(context)
+    context.log.error("%s", message["text"])
+    url = warehouse.house.settings.webhook_url
+    if url and not warehouse.house.settings.offline:
+        _post(url, message)
+
+
+def failure_message(context: dg.RunFailureSensorContext) -> dict[str, str]:
+    """What happened, in which run, for logs and webhooks."""
+    run = context.dagster_run
+    steps = ", ".join(event.step_key or "?" for event in context.get_step_failure_events())
+    return {
+        "text": f"run {run.run_id} of {run.job_name} failed in {steps or 'its start'}: {context.failure_event.message}",
+        "run_id": run.run_id,
+        "job": run.job_name,
+        "market": run.tags.get("market", ""),
+    }
+
+
+def _post(url: str, message: dict[str, str]) -> None:
+    if not url.startswith(("https://", "http://")):
+        raise VprismError("VPRISM_WEBHOOK_URL must be an http(s) address", hint="see .env.example")
+    body = json.dumps(message).encode()
+    request = urllib.request.Request(url, data=body, headers={"Content-Type": "application/json"})  # noqa: S310
+    with urllib.request.urlopen(request, timeout=10):  # noqa: S310
+        pass
+
+
+def sensors() -> list[dg.SensorDefinition]:
+    """Freshness of every market with a provider, and failed runs."""
+    return [*(freshness(spec) for spec in MARKETS.values() if registry.for_market(spec.code)), failed_runs]

@@ -1,0 +1,1 @@
+"""How it is read: the command line and the library over the published snapshot."""
