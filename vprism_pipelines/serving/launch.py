@@ -12,7 +12,7 @@ from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vprism_pipelines.errors import InvalidRange, RunFailed, StorageUnwritable, UnknownProvider
+from vprism_pipelines.errors import DataQualityError, InvalidRange, RunFailed, StorageUnwritable, UnknownProvider
 from vprism_pipelines.market.spec import MarketSpec
 from vprism_pipelines.market.spec import market as spec_of
 from vprism_pipelines.providers import registry
@@ -144,11 +144,17 @@ def run_market(
             tags=tags,
             raise_on_error=False,
             run_id=run_id,
+            run_config={"loggers": {"console": {"config": {"log_level": _verbosity(house.settings)}}}},
         )
         if progress:
             _watch(ran_in, run_id, future, len(keys), progress)
         result = future.result()
     return _report(result, spec, time.perf_counter() - started)
+
+
+def _verbosity(settings: Settings) -> str:
+    """Dagster's own console chatter is for debugging; what matters is in the report."""
+    return "DEBUG" if settings.log_level in ("TRACE", "DEBUG") else "CRITICAL"
 
 
 def _serves(name: str, spec: MarketSpec) -> bool:
@@ -226,6 +232,9 @@ def _failure(step: str, data: Any) -> StepFailure:
         fields = {name: value.value for name, value in told.metadata.items()}
         return StepFailure(step, fields["code"], fields["message"], fields["hint"], int(fields["exit_status"]))
     error = data.error
+    if error and error.cls_name == "DagsterAssetCheckFailedError":
+        message = error.message.split(":", 1)[-1].strip()
+        return StepFailure(step, DataQualityError.code, message, "see the checks in the Dagster UI", 30)
     cause = error.cause if error and error.cause else error
     text = cause.message.strip() if cause else "unknown"
     return StepFailure(step, RunFailed.code, text, "see the run in the Dagster UI", RunFailed.exit_status)

@@ -1,0 +1,347 @@
+"""The Python library: the published warehouse as polars frames.
+
+>>> import vprism_pipelines.serving.library as vp
+>>> data = vp.connect()
+>>> data.bars("AAPL", "2005-02-25", "2005-02-28", basis="raw")["close"].to_list()
+[88.99, 44.86]
+>>> data.bars("AAPL", "2005-02-25", "2005-02-28", basis="split")["close"].to_list()
+[44.495, 44.86]
+
+Reading blocks nobody and never sees half a run; an open library moves on to the next snapshot by itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from datetime import date, datetime
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any, Literal, Self, get_args
+
+import duckdb
+import polars as pl
+
+from vprism_pipelines.errors import InvalidInput, InvalidQuery, InvalidRange, UnknownSymbol
+from vprism_pipelines.market import adjustment
+from vprism_pipelines.market.actions import merge_events
+from vprism_pipelines.market.calendars import calendar
+from vprism_pipelines.market.spec import MARKETS, MarketSpec, market
+from vprism_pipelines.market.symbols import resolve
+from vprism_pipelines.providers.registry import utc_now
+from vprism_pipelines.quality.consensus import vote
+from vprism_pipelines.settings import settings
+from vprism_pipelines.warehouse.reader import Reader
+
+__all__ = ["Basis", "Library", "connect", "nearest", "period"]
+
+Basis = Literal["raw", "split", "qfq", "hfq", "total_return"]
+"""Price basis: as traded; splits only; all actions, latest price as traded; the same, first price as traded; and with
+distributions reinvested at the ex-date close."""
+
+_MODES: dict[Basis, adjustment.Mode] = {
+    "raw": "none",
+    "split": "split",
+    "qfq": "qfq",
+    "hfq": "hfq",
+    "total_return": "total_return",
+}
+_BARS = (
+    "symbol", "session", "open", "high", "low", "close", "volume", "value", "currency", "factor", "share_factor",
+    "flags",
+)  # fmt: skip
+
+
+def connect(data_dir: str | Path | None = None, database: str | Path | None = None) -> Library:
+    """The published warehouse of an installation.
+
+    Args:
+        data_dir: Its data directory; None: the configured one (`VPRISM_DATA_DIR`).
+        database: The published file; None: the configured one, or `vprism.duckdb` in an explicit `data_dir`.
+
+    The file is opened by the first query, which raises NotPublished where there is none.
+    """
+    given = {"data_dir": data_dir, "duckdb_database": database}
+    named = {name: Path(path) for name, path in given.items() if path is not None}
+    if data_dir is not None:
+        named.setdefault("duckdb_database", Path(data_dir) / "vprism.duckdb")
+    return Library(Reader(settings().model_copy(update=named)))
+
+
+class Library:
+    """Reading access to published data. Safe to share between threads; close it or use it in a `with` statement.
+
+    Args:
+        reader: The published warehouse.
+        clock: Where `now` comes from, to tell future dates.
+    """
+
+    def __init__(self, reader: Reader, clock: Callable[[], datetime] = utc_now) -> None:
+        self._reader = reader
+        self._clock = clock
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Let go of the snapshot; the next query opens the newest one."""
+        self._reader.close()
+
+    def sql(self, query: str, parameters: Sequence[Any] | dict[str, Any] | None = None) -> pl.DataFrame:
+        """Run one SQL statement (DuckDB's dialect) and return its rows.
+
+        Raises:
+            NotPublished: Nothing has been published yet.
+            InvalidQuery: The statement is wrong, tries to write, or its result has a type that no frame can hold.
+
+        Example:
+            >>> connect().sql("SELECT count(DISTINCT symbol) AS symbols FROM golden.bars")["symbols"].item()
+            5
+        """
+        if _is_blank(query):
+            raise InvalidQuery("there is no statement", hint="try SHOW ALL TABLES")
+        try:
+            return self._reader.query(query, parameters)
+        except pl.exceptions.PolarsError as error:
+            raise InvalidQuery(
+                f"the result cannot be made a frame: {str(error).splitlines()[0]}",
+                hint="give every column a name of its own, and cast unusual types, as in CAST(x AS VARCHAR)",
+            ) from error
+
+    def symbols(self) -> pl.DataFrame:
+        """What there is: symbol, bars, first and last session, currency, providers; one row a symbol.
+
+        Example:
+            >>> connect().symbols()["symbol"].to_list()[:2]
+            ['US:STOCK:AAPL', 'US:STOCK:FB']
+        """
+        return self.sql(
+            """SELECT symbol, count(*) AS bars, min(session) AS first, max(session) AS last,
+                      arg_max(currency, session) AS currency, list_sort(list(DISTINCT chosen_provider)) AS providers
+               FROM golden.bars GROUP BY symbol ORDER BY symbol"""
+        )
+
+    def bars(
+        self,
+        symbols: str | Sequence[str],
+        start: date | str | None = None,
+        end: date | str | None = None,
+        basis: Basis = "qfq",
+        as_of: datetime | str | None = None,
+    ) -> pl.DataFrame:
+        """Daily bars on one price basis.
+
+        Args:
+            symbols: One or several, canonical (`US:STOCK:AAPL`) or in a spelling that only one known symbol has.
+            start: First session; None: from the beginning.
+            end: Last session; None: to the newest.
+            basis: See `Basis`.
+            as_of: What was believed at this instant (aware, or ISO text with its offset) rather than what is now,
+                adjustment factors included.
+
+        Returns:
+            symbol, session, open, high, low, close (currency units per share), volume (shares), value, currency,
+            factor (price = raw price · factor), share_factor (volume = raw volume / share_factor), flags; ordered by
+            symbol and session.
+
+        Raises:
+            UnknownSymbol: A symbol is not in the warehouse; the hint names the nearest ones.
+            InvalidRange: A date cannot be read, the range is reversed, or it lies in the future.
+            InvalidInput: There is no such basis.
+
+        Example:
+            >>> adjusted = connect().bars(["AAPL", "MSFT"], end="2005-12-30")
+            >>> adjusted.select("symbol", "close").group_by("symbol", maintain_order=True).last()["symbol"].to_list()
+            ['US:STOCK:AAPL', 'US:STOCK:MSFT']
+        """
+        if basis not in get_args(Basis):
+            raise InvalidInput(f"there is no price basis {basis!r}", hint=f"use one of: {', '.join(get_args(Basis))}")
+        chosen = self.canonical(symbols)
+        today = max((_market_of(symbol).today(self._clock()) for symbol in chosen), default=self._clock().date())
+        first, last = period(start, end, today=today)
+        first, last = first or date.min, last or date.max
+        if as_of is not None:
+            believed = self._believed(chosen, _instant(as_of), basis)
+            return believed.filter(pl.col("session").is_between(first, last))
+        return self.sql(
+            f"""SELECT {", ".join(_BARS)} FROM golden.adjusted_bars
+                WHERE list_contains($symbols, symbol) AND session BETWEEN $first AND $last AND basis = $basis
+                ORDER BY symbol, session""",
+            {"symbols": chosen, "first": first, "last": last, "basis": basis},
+        )
+
+    def sessions(
+        self, market_code: str = "us", start: date | str | None = None, end: date | str | None = None
+    ) -> pl.DataFrame:
+        """Trading days of a market's exchanges: market, exchange, session, session_no, open, close (UTC), projected.
+
+        Raises:
+            UnknownMarket: There is no such market.
+            InvalidRange: A date cannot be read, or the range is reversed. Future sessions may be asked for.
+
+        Example:
+            >>> days = connect().sessions("us", "2012-10-26", "2012-10-31")  # Hurricane Sandy
+            >>> days.filter(pl.col("exchange") == "NYSE")["session"].cast(pl.String).to_list()
+            ['2012-10-26', '2012-10-31']
+        """
+        first, last = period(start, end)
+        return self.sql(
+            """SELECT * FROM golden.sessions WHERE market = ? AND session BETWEEN ? AND ?
+               ORDER BY exchange, session""",
+            [market(market_code).code, first or date.min, last or date.max],
+        )
+
+    def history(self, symbol: str, session: date | str) -> pl.DataFrame:
+        """Everything every provider ever said about one bar: all versions, with when each was believed and why.
+
+        Returns:
+            provider, known_from, known_to (null: still believed), change_class, open, high, low, close, volume, value,
+            price_basis, provisional, fetch_id; ordered by provider and known_from. No rows: nobody said anything.
+
+        Raises:
+            UnknownSymbol: The symbol is not in the warehouse.
+            InvalidRange: `session` cannot be read, or is no trading day of the market.
+
+        Example:
+            >>> connect().history("AAPL", "2005-02-28").select("provider", "close", "change_class").rows()
+            [('sample', 44.86, 'new')]
+        """
+        (chosen,), day = self.canonical(symbol), _day(session, "session")
+        spec = _market_of(chosen)
+        days = calendar(spec.calendar)
+        if not days.is_session(day):
+            raise InvalidRange(
+                f"{day} is not a session of {days.name}",
+                hint=f"the nearest ones are {days.previous(day)} and {days.next(day)}",
+                symbol=chosen,
+            )
+        return self.sql(
+            """SELECT provider, known_from, known_to, change_class, open, high, low, close, volume, value, price_basis,
+                      provisional, fetch_id
+               FROM clean.bars_ledger WHERE symbol = ? AND session = ? ORDER BY provider, known_from""",
+            [chosen, day],
+        )
+
+    def canonical(self, symbols: str | Sequence[str]) -> list[str]:
+        """The symbols in the warehouse that some spellings mean.
+
+        Raises:
+            UnknownSymbol: One means none or several of them; the hint names the nearest ones.
+
+        Example:
+            >>> connect().canonical(["aapl", "MSFT.US"])
+            ['US:STOCK:AAPL', 'US:STOCK:MSFT']
+        """
+        held: set[str] = set(self.sql("SELECT DISTINCT symbol FROM golden.bars")["symbol"])
+        markets = {known.partition(":")[0] for known in held}
+        codes: dict[str, list[str]] = {}
+        for known in held:
+            codes.setdefault(known.rpartition(":")[2], []).append(known)
+        return [
+            _the_one(raw, codes, held & {resolve(raw, market=market).symbol for market in (None, *markets)})
+            for raw in ([symbols] if isinstance(symbols, str) else symbols)
+        ]
+
+    def _believed(self, symbols: list[str], as_of: datetime, basis: Basis) -> pl.DataFrame:
+        """Golden bars and factors as they would have been built at an instant, from the ledgers as of then."""
+        scope = {"as_of": as_of, "symbols": symbols}
+        said = self.sql(
+            """SELECT * EXCLUDE (change_class, batch, fetch_id, payload_row, adj_close)
+               FROM clean.bars_as_of($as_of) WHERE list_contains($symbols, symbol) AND NOT provisional""",
+            scope,
+        )
+        declared = self.sql(
+            """SELECT * EXCLUDE (change_class, batch, fetch_id, payload_row)
+               FROM clean.corporate_actions_as_of($as_of) WHERE list_contains($symbols, symbol)
+               ORDER BY symbol, ex_date, provider, event_type, seq""",
+            scope,
+        )
+        reliability = self.sql(
+            """SELECT provider, arg_max(value, date) AS value FROM quality.metrics
+               WHERE metric = 'reliability' AND value IS NOT NULL AND date <= $as_of::DATE GROUP BY provider""",
+            {"as_of": as_of},
+        )
+        frames = []
+        for spec in {_market_of(symbol).code: _market_of(symbol) for symbol in symbols}.values():
+            ours = pl.col("symbol").str.starts_with(f"{spec.prefix}:")
+            rank = {provider: spec.rank(provider) for provider in said["provider"].unique()}
+            traded = pl.col("volume").is_null() | (pl.col("volume") > 0) | pl.col("symbol").str.contains(":INDEX:")
+            bars = vote(said.filter(ours), rank, dict(reliability.iter_rows())).with_columns(traded=traded)
+            events = merge_events(declared.filter(ours), spec.providers)
+            steps = adjustment.factor_sets(events, bars, spec.currency).steps
+            frames.append(adjustment.adjusted(bars, steps, _MODES[basis]))
+        # The view states how shares scale, the pure function what to multiply volume with.
+        believed = pl.concat(frames).with_columns(share_factor=1 / pl.col("share_factor"))
+        return believed.select(_BARS).sort("symbol", "session")
+
+
+def period(
+    start: date | str | None, end: date | str | None, *, today: date | None = None
+) -> tuple[date | None, date | None]:
+    """A range of sessions as dates; None stays None.
+
+    Raises:
+        InvalidRange: A bound is not an ISO date, the range is reversed, or it begins after `today`.
+    """
+    first = None if start is None else _day(start, "start")
+    last = None if end is None else _day(end, "end")
+    if first and last and first > last:
+        raise InvalidRange(f"the range starts on {first}, after its end on {last}", hint="swap start and end")
+    if today and first and first > today:
+        raise InvalidRange(f"the range starts on {first}, in the future", hint=f"today is {today}; start earlier")
+    return first, last
+
+
+def nearest(word: str, known: Collection[str]) -> str:
+    """`did you mean AAPL?`, or nothing when nothing known comes near."""
+    names = {name.upper(): name for name in known}
+    found = get_close_matches(word.strip().upper(), names, n=3)
+    return f"did you mean {' or '.join(names[match] for match in found)}?" if found else ""
+
+
+def _the_one(raw: str, codes: Mapping[str, list[str]], resolved: set[str]) -> str:
+    """The known symbol that a spelling means, by its bare code or by the rules of symbol resolution."""
+    spelled = raw.strip().upper()
+    found = sorted(resolved.union(codes.get(spelled, ())))
+    if len(found) == 1:
+        return found[0]
+    if found:
+        raise UnknownSymbol(f"{raw!r} means several symbols", hint=f"use one of: {', '.join(found)}", symbol=raw)
+    everything = "`vprism sql 'SELECT DISTINCT symbol FROM golden.bars'` lists all"
+    near = nearest(spelled.rpartition(":")[2], codes)
+    raise UnknownSymbol(f"{raw!r} is not in the warehouse", hint=near or everything, symbol=raw)
+
+
+def _day(value: date | str, name: str) -> date:
+    if isinstance(value, str):
+        try:
+            return date.fromisoformat(value.strip())
+        except ValueError:
+            raise InvalidRange(f"{name} {value!r} is not a date", hint="write YYYY-MM-DD, as in 2024-01-31") from None
+    return value.date() if isinstance(value, datetime) else value
+
+
+def _instant(value: datetime | str) -> datetime:
+    try:
+        instant = datetime.fromisoformat(value.strip()) if isinstance(value, str) else value
+    except ValueError:
+        instant = None
+    if instant is None or instant.tzinfo is None:
+        raise InvalidRange(
+            f"as_of {value!s} is not an instant", hint="write date, time and offset, as in 2024-01-31T16:00:00Z"
+        )
+    return instant
+
+
+def _market_of(symbol: str) -> MarketSpec:
+    prefix = symbol.partition(":")[0]
+    return next(spec for spec in MARKETS.values() if spec.prefix == prefix)
+
+
+def _is_blank(query: str) -> bool:
+    try:
+        return not duckdb.extract_statements(query)
+    except duckdb.Error:
+        return False  # something is there, and the reader says what is wrong with it
