@@ -299,13 +299,12 @@ CLEAN_ACTIONS = Table(
 
 INSTRUMENTS = Table(
     "clean",
-    "instruments",
-    ("symbol", "valid_from"),
-    "What a symbol is, with the dates between which it is true.",
+    "instruments_ledger",
+    ("symbol", "provider", "known_from"),
+    "What each provider said a symbol is, all versions. clean.instruments shows them with the dates they are true.",
     (
         SYMBOL,
-        Column("valid_from", "DATE", "first day this description holds"),
-        Column("valid_to", "DATE", "last day; null: still", nullable=True),
+        PROVIDER,
         Column("name", "VARCHAR", "issuer or product", nullable=True),
         Column("exchange", "VARCHAR", "venue code (market.spec)", nullable=True),
         CURRENCY,
@@ -313,8 +312,12 @@ INSTRUMENTS = Table(
         Column("delisted", "DATE", "last trading day", nullable=True),
         Column("sector", "VARCHAR", "as the provider classifies", nullable=True),
         Column("isin", "VARCHAR", "ISO 6166", nullable=True),
-        PROVIDER,
+        KNOWN_FROM,
+        KNOWN_TO,
+        CHANGE_CLASS,
         FETCH_ID,
+        PAYLOAD_ROW,
+        BATCH,
     ),
 )
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import dagster as dg
 
 from vprism_pipelines.market.spec import MARKETS, MarketSpec
 from vprism_pipelines.providers import registry
+from vprism_pipelines.providers.base import Dataset
 from vprism_pipelines.tables import (
     CLEAN_ACTIONS,
     CLEAN_BARS,
@@ -16,7 +17,10 @@ from vprism_pipelines.tables import (
     FACTOR_STEPS,
     GOLDEN_BARS,
     GOLDEN_SESSIONS,
+    INSTRUMENTS,
+    RAW_ACTIONS,
     RAW_BARS,
+    RAW_INSTRUMENTS,
     SNAPSHOTS,
     Table,
 )
@@ -25,6 +29,7 @@ from vprism_pipelines.warehouse.indicator_tables import DAILY
 OWNERS = ["team:market-data"]
 PUBLISHED = dg.AssetKey(["published"])
 WRITER_POOL = "warehouse_writer"
+RAW_TABLES: Mapping[Dataset, Table] = {"bars": RAW_BARS, "actions": RAW_ACTIONS, "instruments": RAW_INSTRUMENTS}
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +46,8 @@ class Node:
         checks: Names of the checks reported with every materialisation (`quality.datasets.CHECKS`).
         pool: What it must not do at the same time as others.
         market: None for what spans markets.
-        provider: For raw assets.
+        provider: For raw assets: whom to ask.
+        dataset: For raw assets: what for.
         monthly: One partition per calendar month of sessions.
     """
 
@@ -55,6 +61,7 @@ class Node:
     pool: str = WRITER_POOL
     market: str | None = None
     provider: str | None = None
+    dataset: Dataset = "bars"
     monthly: bool = False
     tags: dict[str, str] = field(default_factory=dict)
 
@@ -74,12 +81,20 @@ def raw_key(market: str, provider: str, dataset: str = "bars") -> tuple[str, ...
 def market_nodes(spec: MarketSpec) -> list[Node]:
     """Every asset of one market, upstream first."""
     code = spec.code
-    sources = registry.for_market(code)
-    pulled = [raw_key(code, name, registry.entry(name).dataset) for name in sources]
+    asked = [
+        (name, dataset)
+        for name in registry.for_market(code)
+        for dataset in (registry.entry(name).dataset, *registry.entry(name).also)
+    ]
+    # An answer about bars may carry corporate actions and descriptions too.
+    feeding = {
+        target: tuple(raw_key(code, name, dataset) for name, dataset in asked if dataset in (target, "bars"))
+        for target in RAW_TABLES
+    }
     raw = [
         Node(
-            key,
-            RAW_BARS,
+            raw_key(code, name, dataset),
+            RAW_TABLES[dataset],
             f"Everything {registry.entry(name).title} answered about {spec.name}, byte for byte, and the rows parsed"
             " from it in the provider's own terms and units.",
             frozenset({"parquet", "python"}),
@@ -87,12 +102,13 @@ def market_nodes(spec: MarketSpec) -> list[Node]:
             pool=f"provider_{name}",
             market=code,
             provider=name,
-            monthly=not registry.entry(name).bulk,
+            dataset=dataset,
+            monthly=dataset == "bars" and not registry.entry(name).bulk,
         )
-        for name, key in zip(sources, pulled, strict=True)
+        for name, dataset in asked
     ]
     table = frozenset({"duckdb", "polars"})
-    bars, actions = ("clean", code, "bars"), ("clean", code, "actions")
+    bars, actions, instruments = ("clean", code, "bars"), ("clean", code, "actions"), ("clean", code, "instruments")
     golden_bars, sessions = ("golden", code, "bars"), ("golden", code, "sessions")
     events, factors = ("golden", code, "actions"), ("golden", code, "factors")
     return [
@@ -104,7 +120,7 @@ def market_nodes(spec: MarketSpec) -> list[Node]:
             " clean.quarantine with their reasons; nothing is overwritten, every value ever believed is kept.",
             table,
             code,
-            tuple(pulled),
+            feeding["bars"],
             ("contract", "rejection_rate"),
             market=code,
             monthly=True,
@@ -115,7 +131,17 @@ def market_nodes(spec: MarketSpec) -> list[Node]:
             "Corporate actions as each provider declares them, or as deduced from its prices and marked so.",
             table,
             code,
-            tuple(pulled),
+            feeding["actions"],
+            ("contract",),
+            market=code,
+        ),
+        Node(
+            instruments,
+            INSTRUMENTS,
+            "What each symbol is, and since when: name, exchange, listing dates, as the listings say.",
+            table,
+            code,
+            feeding["instruments"],
             ("contract",),
             market=code,
         ),

@@ -22,6 +22,11 @@ def actions(step: Step) -> Outcome:
     return _remember(step, "actions")
 
 
+def instruments(step: Step) -> Outcome:
+    """Keep what the listings say that was not known yet."""
+    return _remember(step, "instruments")
+
+
 def _remember(step: Step, dataset: str) -> Outcome:
     house, spec = step.house, step.market
     count = f"SELECT count(*) FROM {step.node.table.full_name} WHERE {prefix(spec)}"
@@ -43,7 +48,7 @@ def _remember(step: Step, dataset: str) -> Outcome:
         "rejection_rate": measures.rejections(done.reasons, done.quarantined, done.rows),
     }
     rejected = cleaned.quarantined.select("raw_symbol", "session", pl.col("reasons").list.join(", "), "row_json")
-    date = "session" if dataset == "bars" else "ex_date"
+    date = {"bars": "session", "actions": "ex_date", "instruments": "known_from"}[dataset]
     return Outcome(
         total,
         {

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import date, datetime, timedelta
 
 import dagster as dg
 import polars as pl
 
 from vprism_pipelines.assets.factory import Outcome, Step, markdown_table
 from vprism_pipelines.market.calendars import HORIZON, calendar
+from vprism_pipelines.providers import registry
 from vprism_pipelines.warehouse import golden, measures
 from vprism_pipelines.warehouse.golden import Built
 
@@ -29,9 +30,9 @@ def sessions(step: Step) -> Outcome:
 def bars(step: Step) -> Outcome:
     """One believed bar per symbol and session."""
     now = step.house.clock()
-    latest = calendar(step.market.calendar).latest_final(now, step.market.settle)
     with step.writing() as (connection, tally):
         built = golden.build_bars(connection, step.market)
+        latest = _due(step, golden.chosen_providers(connection, step.market), now)
         tally.rows, tally.accepted = built.touched, built.written
         measured = [
             measures.duplicates(connection, step.market),
@@ -46,6 +47,14 @@ def bars(step: Step) -> Outcome:
         {**_built(built), "symbols": dg.MetadataValue.md(markdown_table(summary, limit=25))},
         measured,
     )
+
+
+def _due(step: Step, providers: list[str], now: datetime) -> date:
+    """The last session that should be there: the newest final one, or the end of histories that are closed."""
+    latest = calendar(step.market.calendar).latest_final(now, step.market.settle)
+    spans = [step.house.parser(name).capabilities().span if name in registry.PROVIDERS else None for name in providers]
+    ends = [span[1] for span in spans if span]
+    return min(latest, max(ends)) if ends and len(ends) == len(spans) else latest
 
 
 def actions(step: Step) -> Outcome:

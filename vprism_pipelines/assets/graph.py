@@ -14,6 +14,7 @@ from vprism_pipelines.assets.factory import Body, build
 BODIES: Mapping[tuple[str, str], Body] = {
     ("clean", "bars"): clean.bars,
     ("clean", "actions"): clean.actions,
+    ("clean", "instruments"): clean.instruments,
     ("golden", "sessions"): golden.sessions,
     ("golden", "bars"): golden.bars,
     ("golden", "actions"): golden.actions,

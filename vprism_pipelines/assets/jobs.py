@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import dagster as dg
 
-from vprism_pipelines.assets.catalog import PUBLISHED, market_nodes, partitions, raw_key
+from vprism_pipelines.assets.catalog import PUBLISHED, market_nodes
 from vprism_pipelines.market.spec import MARKETS, MarketSpec
 from vprism_pipelines.providers import registry
 
@@ -17,8 +17,7 @@ def job_name(spec: MarketSpec) -> str:
 
 def refresh_keys(spec: MarketSpec, providers: Sequence[str]) -> list[dg.AssetKey]:
     """Assets of a refresh that pulls from the given providers only."""
-    pulled = {raw_key(spec.code, name, registry.entry(name).dataset) for name in providers}
-    chosen = [node.asset_key for node in market_nodes(spec) if node.layer != "raw" or node.key in pulled]
+    chosen = [node.asset_key for node in market_nodes(spec) if node.layer != "raw" or node.provider in providers]
     return [*chosen, PUBLISHED]
 
 
@@ -28,7 +27,6 @@ def jobs() -> list[dg.UnresolvedAssetJobDefinition]:
         dg.define_asset_job(
             job_name(spec),
             selection=dg.AssetSelection.assets(*refresh_keys(spec, registry.for_market(spec.code))),
-            partitions_def=partitions(spec),
             description=f"Pull, clean, believe, adjust, analyse and publish {spec.name}.",
             tags={"market": spec.code},
         )

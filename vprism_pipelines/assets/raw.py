@@ -11,13 +11,13 @@ from vprism_pipelines.warehouse.acquire import acquire
 def pull(step: Step) -> Outcome:
     """Bring the archive of one provider up to the partitions of this run."""
     assert step.node.provider is not None
-    done = acquire(step.house, step.market, step.node.provider, step.asked(), step.run_id)
+    done = acquire(step.house, step.market, step.node.provider, step.asked(), step.run_id, dataset=step.node.dataset)
     failed = done.failed
     with step.writing() as (connection, tally):
         tally.rows = tally.accepted = done.rows
         row = connection.execute(
-            "SELECT coalesce(sum(rows), 0) FROM raw.fetches WHERE provider = ? AND market = ?",
-            [step.node.provider, step.market.code],
+            "SELECT coalesce(sum(rows), 0) FROM raw.fetches WHERE provider = ? AND market = ? AND dataset = ?",
+            [step.node.provider, step.market.code, step.node.dataset],
         ).fetchone()
     metadata: dict[str, object] = {
         "requests": done.requests,

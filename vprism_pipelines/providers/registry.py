@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from importlib import import_module
 from types import MappingProxyType
 from typing import TYPE_CHECKING
@@ -13,6 +14,12 @@ from vprism_pipelines.providers.base import Dataset, Provider
 
 if TYPE_CHECKING:
     from vprism_pipelines.providers.transport import Transport
+    from vprism_pipelines.settings import Settings
+
+
+def utc_now() -> datetime:
+    """The clock of production."""
+    return datetime.now(UTC)
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,8 +30,9 @@ class Entry:
         title: Name people know it by.
         where: `module:class` under this package.
         markets: Markets it has assets in.
-        dataset: What its requests ask for; an answer may carry other datasets too.
-        yields: Datasets its answers may carry.
+        dataset: What its main requests ask for; their answers may carry other datasets too.
+        also: Datasets that need requests, and so raw assets, of their own.
+        own_process: It fetches through a child process, not through the transport.
         network: Its pulls leave this machine.
         synthetic: It invents its data.
         bulk: One answer holds a whole history: its raw asset has no partitions.
@@ -34,7 +42,8 @@ class Entry:
     where: str
     markets: tuple[str, ...]
     dataset: Dataset = "bars"
-    yields: tuple[Dataset, ...] = ("bars", "actions")
+    also: tuple[Dataset, ...] = ()
+    own_process: bool = False
     network: bool = True
     synthetic: bool = False
     bulk: bool = False
@@ -43,7 +52,21 @@ class Entry:
 PROVIDERS: Mapping[str, Entry] = MappingProxyType(
     {
         "sample": Entry("Bundled US history", "sample:SampleProvider", ("us",), network=False, bulk=True),
-        "yahoo": Entry("Yahoo Finance", "yahoo:YahooProvider", ("us",)),
+        "yahoo": Entry("Yahoo Finance", "yahoo:YahooProvider", ("us", "hk", "cn")),
+        "kbs": Entry(
+            "KB Securities Vietnam through vnstock",
+            "vnstock:KbsProvider",
+            ("vn",),
+            also=("instruments",),
+            own_process=True,
+        ),
+        "vci": Entry(
+            "Vietcap through vnstock",
+            "vnstock:VciProvider",
+            ("vn",),
+            also=("actions", "instruments"),
+            own_process=True,
+        ),
     }
 )
 
@@ -67,8 +90,24 @@ def for_market(market: str) -> list[str]:
     return [name for name, item in PROVIDERS.items() if market in item.markets]
 
 
-def create(name: str, transport: Transport | None) -> Provider:
-    """A provider, ready to plan, fetch through `transport`, and parse; without a transport it only parses."""
-    module, _, attribute = entry(name).where.partition(":")
-    provider: Provider = getattr(import_module(f"{__package__}.{module}"), attribute)(transport)
+def create(
+    name: str,
+    transport: Transport | None = None,
+    *,
+    settings: Settings | None = None,
+    clock: Callable[[], datetime] = utc_now,
+) -> Provider:
+    """A provider, ready to plan and parse, and to fetch when it is given the means.
+
+    Args:
+        name: Registry name.
+        transport: The way out; None: it only plans and parses.
+        settings: For a provider that fetches through a process of its own; None: it only plans and parses.
+        clock: Stamps its payloads.
+    """
+    item = entry(name)
+    module, _, attribute = item.where.partition(":")
+    kind = getattr(import_module(f"{__package__}.{module}"), attribute)
+    way = kind.process(settings) if item.own_process and settings else None if item.own_process else transport
+    provider: Provider = kind(way, clock=clock)
     return provider

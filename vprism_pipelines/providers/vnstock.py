@@ -14,7 +14,7 @@ import json
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, date, datetime, timedelta
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from vprism_pipelines.errors import InvalidInput, InvalidRange, Unavailable, UnknownSymbol
 from vprism_pipelines.market.spec import VN
@@ -23,6 +23,9 @@ from vprism_pipelines.providers import vnstock_parse
 from vprism_pipelines.providers.base import Capabilities, Dataset, Parsed, Payload, Quota, Request
 from vprism_pipelines.providers.http_errors import REASON_HEADER
 from vprism_pipelines.providers.vnstock_child import CALLS_PER_MINUTE, Answer, VnstockChild
+
+if TYPE_CHECKING:
+    from vprism_pipelines.settings import Settings
 
 __all__ = ["KbsProvider", "VciProvider", "VnstockChild"]
 
@@ -65,6 +68,11 @@ class _VnstockProvider:
     def __init__(self, child: VnstockChild | None = None, *, clock: Callable[[], datetime] = _utc_now) -> None:
         self._child = child
         self._clock = clock
+
+    @staticmethod
+    def process(settings: Settings) -> VnstockChild:
+        """The child process that an installation's settings describe; it starts with the first question."""
+        return VnstockChild.from_settings(settings)
 
     def capabilities(self) -> Capabilities:
         """What this provider offers. The quota is the pace of the shared process: both providers draw on it."""

@@ -51,6 +51,6 @@ def classify_bars(pairs: pl.DataFrame) -> pl.Series:
     ).to_series()
 
 
-def classify_actions(pairs: pl.DataFrame) -> pl.Series:
-    """Class of every change between two versions of a corporate action: all are restatements of a term."""
+def classify_terms(pairs: pl.DataFrame) -> pl.Series:
+    """Class of every change of a corporate action or a description: all are restatements."""
     return pairs.select(pl.lit("restatement").alias("change_class")).to_series()

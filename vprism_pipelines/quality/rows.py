@@ -16,7 +16,16 @@ from vprism_pipelines.market.actions import EVENT_TYPES, spin_off_suspects
 from vprism_pipelines.market.spec import MarketSpec
 from vprism_pipelines.market.symbols import resolve_frame
 from vprism_pipelines.quality.flags import BarFlag
-from vprism_pipelines.tables import CLEAN_ACTIONS, CLEAN_BARS, QUARANTINE, RAW_ACTIONS, RAW_BARS, Table
+from vprism_pipelines.tables import (
+    CLEAN_ACTIONS,
+    CLEAN_BARS,
+    INSTRUMENTS,
+    QUARANTINE,
+    RAW_ACTIONS,
+    RAW_BARS,
+    RAW_INSTRUMENTS,
+    Table,
+)
 
 PRICES = ("open", "high", "low", "close")
 OHLC_TOLERANCE = 1e-12  # relative
@@ -152,17 +161,44 @@ def clean_actions(raw: pl.DataFrame, pulls: pl.DataFrame, spec: MarketSpec) -> C
     return _split(frame, rules, raw, RAW_ACTIONS, CLEAN_ACTIONS, "actions", spec, "ex_date")
 
 
+def clean_instruments(raw: pl.DataFrame, pulls: pl.DataFrame, spec: MarketSpec) -> Cleaned:
+    """Normalise and check descriptions of instruments.
+
+    Args:
+        raw: `tables.RAW_INSTRUMENTS`.
+        pulls: fetch_id, provider, fetched_at (UTC) of every pull in `raw`.
+        spec: The market they belong to.
+    """
+    frame = _identify(raw, pulls, spec).with_columns(
+        currency=pl.col("currency").fill_null(spec.currency), described_on=pl.col("fetched_at").dt.date()
+    )
+    described = ["name", "exchange", "listed", "delisted", "sector", "isin"]
+    frame = _mark_duplicates(frame, ["provider", "fetch_id", "symbol"], described)
+    rules = {"delisted_before_listed": pl.col("delisted") < pl.col("listed"), **_identity_rules()}
+    return _split(frame, rules, raw, RAW_INSTRUMENTS, INSTRUMENTS, "instruments", spec, "described_on")
+
+
 def _identify(raw: pl.DataFrame, pulls: pl.DataFrame, spec: MarketSpec) -> pl.DataFrame:
     """Add place (in the raw frame), provider, fetched_at, symbol, rule_id; the raw frame's own columns stay."""
-    resolved = resolve_frame(raw, column="raw_symbol", market=spec.prefix)
-    frame = resolved.with_row_index("place").join(
-        pulls.select("fetch_id", "provider", "fetched_at"), on="fetch_id", how="left", maintain_order="left"
+    frame = (
+        _resolved(raw, spec)
+        .with_row_index("place")
+        .join(pulls.select("fetch_id", "provider", "fetched_at"), on="fetch_id", how="left", maintain_order="left")
     )
     if "exchange" in frame.columns:
         frame = frame.with_columns(
             exchange=pl.col("exchange").str.to_uppercase().replace_strict(_exchange_names(spec), default=None)
         )
     return frame
+
+
+def _resolved(raw: pl.DataFrame, spec: MarketSpec) -> pl.DataFrame:
+    """Resolve spellings; where the provider says what kind of instrument it is, that decides between readings."""
+    if "asset" not in raw.columns:
+        return resolve_frame(raw, column="raw_symbol", market=spec.prefix)
+    kinds = raw.with_row_index("order").with_columns(pl.col("asset").str.to_uppercase()).partition_by("asset")
+    parts = [resolve_frame(kind, column="raw_symbol", market=spec.prefix, asset=kind["asset"][0]) for kind in kinds]
+    return pl.concat(parts).sort("order").drop("order") if parts else resolve_frame(raw, market=spec.prefix)
 
 
 def _exchange_names(spec: MarketSpec) -> Mapping[str, str]:

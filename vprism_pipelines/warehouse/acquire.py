@@ -13,7 +13,7 @@ from vprism_pipelines.errors import NoData, ProviderError, error_class
 from vprism_pipelines.market.spec import MarketSpec
 from vprism_pipelines.market.symbols import resolve_strict
 from vprism_pipelines.providers import registry
-from vprism_pipelines.providers.base import Payload, Provider, Request
+from vprism_pipelines.providers.base import Dataset, Payload, Provider, Request
 from vprism_pipelines.warehouse import pulls
 from vprism_pipelines.warehouse.house import House
 
@@ -48,6 +48,8 @@ def acquire(
     provider: str,
     window: tuple[date, date],
     run_id: str,
+    *,
+    dataset: Dataset | None = None,
     symbols: Sequence[str] = (),
     progress: Callable[[int, int], None] | None = None,
 ) -> Acquired:
@@ -59,6 +61,7 @@ def acquire(
         provider: Registry name.
         window: First and last session date; cut to what the market knows and to today.
         run_id: Recorded with every pull.
+        dataset: What to ask for; None: the provider's main dataset.
         symbols: Canonical symbols; empty: the provider's own closed set, or the configured universe.
         progress: Called with (answers so far, requests) after each answer.
 
@@ -72,7 +75,7 @@ def acquire(
             connection,
             parser,
             spec,
-            registry.entry(provider).dataset,
+            dataset or registry.entry(provider).dataset,
             symbols or universe(house, spec, parser),
             max(window[0], spec.first_session),
             min(window[1], spec.today(now)),
@@ -146,7 +149,7 @@ def _spokesman(refused: pl.DataFrame, provider: str) -> ProviderError:
     assert issubclass(kind, ProviderError)
     others = f"; the same for {refused.height - 1} other requests" if refused.height > 1 else ""
     return kind(
-        f"{provider}: {example['error']}{others}",
+        f"{str(example['error']).removeprefix(f'{provider}: ')}{others}",
         hint="answers are archived; the published warehouse is unchanged. Try again later or use another --provider",
         provider=provider,
         symbol=example["symbol"],

@@ -32,8 +32,9 @@ _BARS = """
         ASOF LEFT JOIN golden.factors_cumulative AS f
             ON g.symbol = f.symbol AND g.session >= f.effective_session
     ) AS b
-    JOIN (SELECT session, min(session_no)::INTEGER AS session_no FROM golden.sessions
-          WHERE market = $market GROUP BY session) AS s USING (session)
+    -- Exchanges of a market may be closed on different days: their ordinals cannot be mixed, the market's can.
+    JOIN (SELECT session, (row_number() OVER (ORDER BY session))::INTEGER AS session_no
+          FROM (SELECT DISTINCT session FROM golden.sessions WHERE market = $market)) AS s USING (session)
     ORDER BY b.symbol, b.session
 """
 _TRADED = "(volume IS NULL OR volume > 0 OR symbol LIKE '%:INDEX:%')"

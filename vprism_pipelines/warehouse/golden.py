@@ -109,6 +109,12 @@ def _reliability(connection: duckdb.DuckDBPyConnection) -> dict[str, float]:
     return {str(provider): float(value) for provider, value in rows}
 
 
+def chosen_providers(connection: duckdb.DuckDBPyConnection, spec: MarketSpec) -> list[str]:
+    """Providers whose bars stand in golden."""
+    found = connection.execute(f"SELECT DISTINCT chosen_provider FROM golden.bars WHERE {prefix(spec)} ORDER BY 1")
+    return [str(row[0]) for row in found.fetchall()]
+
+
 # --- trading days -------------------------------------------------------------------------------------------------
 
 

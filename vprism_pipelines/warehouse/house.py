@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from datetime import UTC, datetime
+from datetime import datetime
 from functools import cached_property
 
 from vprism_pipelines import settings as configuration
@@ -15,11 +15,6 @@ from vprism_pipelines.settings import Settings
 from vprism_pipelines.warehouse.lake import Lake
 from vprism_pipelines.warehouse.reader import Reader
 from vprism_pipelines.warehouse.writer import Warehouse
-
-
-def utc_now() -> datetime:
-    """The clock of production."""
-    return datetime.now(UTC)
 
 
 class House:
@@ -34,7 +29,7 @@ class House:
     def __init__(
         self,
         settings: Settings | None = None,
-        clock: Callable[[], datetime] = utc_now,
+        clock: Callable[[], datetime] = registry.utc_now,
         private_file: str = "warehouse.duckdb",
     ) -> None:
         self._settings = settings
@@ -59,7 +54,7 @@ class House:
 
     def parser(self, name: str) -> Provider:
         """A provider that plans and parses, but cannot reach the network."""
-        return registry.create(name, None)
+        return registry.create(name, clock=self.clock)
 
     @asynccontextmanager
     async def provider(self, name: str) -> AsyncIterator[Provider]:
@@ -69,7 +64,7 @@ class House:
         quota = self.parser(name).capabilities().quota
         state = self.settings.data_dir / "state" / "providers.sqlite"
         async with Transport(self.settings, quotas={name: quota}, state_path=state) as transport:
-            provider = registry.create(name, transport)
+            provider = registry.create(name, transport, settings=self.settings, clock=self.clock)
             try:
                 yield provider
             finally:

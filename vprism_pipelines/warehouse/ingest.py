@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import date
 
@@ -13,8 +13,8 @@ from vprism_pipelines.errors import ContractViolation, DataQualityError
 from vprism_pipelines.market.calendars import calendar
 from vprism_pipelines.market.spec import MarketSpec
 from vprism_pipelines.quality.contracts import violations
-from vprism_pipelines.quality.revisions import classify_actions, classify_bars
-from vprism_pipelines.quality.rows import Cleaned, clean_actions, clean_bars
+from vprism_pipelines.quality.revisions import classify_bars, classify_terms
+from vprism_pipelines.quality.rows import Cleaned, clean_actions, clean_bars, clean_instruments
 from vprism_pipelines.tables import INGESTS, QUARANTINE, SYMBOL_MAP
 from vprism_pipelines.warehouse import ledger
 from vprism_pipelines.warehouse.lake import Lake
@@ -49,32 +49,40 @@ def pending(
 ) -> pl.DataFrame:
     """Pulls with rows of `dataset` that the clean table has not seen, or all of them.
 
+    A late pull, one that is older than what its provider said since, brings the later ones along: a confirmation
+    costs the ledger no row, so only they can tell what was believed after it.
+
     Args:
         connection: The private file.
         spec: Market.
-        dataset: bars or actions.
-        window: Only pulls that cover some of these sessions.
+        dataset: bars, actions or instruments.
+        window: Only unseen pulls that cover some of these sessions.
         again: Also those already ingested, as a replay does.
 
     Returns:
         fetch_id, provider, fetched_at, rows_path, parser_version, oldest first.
     """
-    conditions = ["market = $market", "list_contains(frames, $dataset)"]
-    parameters: dict[str, object] = {"market": spec.code, "dataset": dataset}
-    if window:
-        conditions.append(
-            "(range_start IS NULL OR range_start <= $last) AND (range_end IS NULL OR range_end >= $first)"
-        )
-        parameters |= {"first": window[0], "last": window[1]}
-    if not again:
-        conditions.append(
-            "NOT EXISTS (FROM ops.ingests AS i WHERE i.fetch_id = f.fetch_id AND i.dataset = $dataset"
-            " AND i.parser_version = f.parser_version)"
-        )
     table = connection.execute(
-        "SELECT fetch_id, provider, fetched_at, rows_path, parser_version FROM raw.fetches AS f"
-        f" WHERE {' AND '.join(conditions)} ORDER BY fetched_at, fetch_id",
-        parameters,
+        """WITH pulls AS (
+               SELECT f.fetch_id, f.provider, f.fetched_at, f.rows_path, f.parser_version,
+                      i.fetch_id IS NOT NULL AS seen,
+                      ($first IS NULL OR coalesce(range_start <= $last, true) AND coalesce(range_end >= $first, true))
+                          AS covers
+               FROM raw.fetches AS f
+               LEFT JOIN ops.ingests AS i
+                   ON i.fetch_id = f.fetch_id AND i.dataset = $dataset AND i.parser_version = f.parser_version
+               WHERE market = $market AND list_contains(frames, $dataset)),
+           oldest AS (SELECT provider, min(fetched_at) AS at FROM pulls WHERE covers AND NOT seen GROUP BY provider)
+           SELECT fetch_id, provider, fetched_at, rows_path, parser_version FROM pulls LEFT JOIN oldest USING (provider)
+           WHERE $again OR (covers AND NOT seen) OR (seen AND fetched_at >= at)
+           ORDER BY fetched_at, fetch_id""",
+        {
+            "market": spec.code,
+            "dataset": dataset,
+            "first": window[0] if window else None,
+            "last": window[1] if window else None,
+            "again": again,
+        },
     ).to_arrow_table()
     return pl.DataFrame(table)
 
@@ -91,6 +99,8 @@ def clean_pulls(
     )
     if dataset == "actions":
         return clean_actions(raw, pulls, spec)
+    if dataset == "instruments":
+        return clean_instruments(raw, pulls, spec)
     invented = pulls.filter(pl.col("provider").is_in(list(synthetic)))["fetch_id"]
     parts = [
         clean_bars(part, pulls, spec, _sessions(spec, part), synthetic=flagged)
@@ -123,7 +133,7 @@ def ingest(
         ContractViolation: Accepted rows break the table's contract: a defect of ours, nothing is written.
         DataQualityError: Fewer than `minimum_quality` of the rows are acceptable; nothing is written.
     """
-    book = ledger.BARS if dataset == "bars" else ledger.ACTIONS
+    book = ledger.LEDGERS[dataset]
     rows = cleaned.accepted.height + cleaned.quarantined.height
     rejected = cleaned.quarantined.height
     if rows and 1 - rejected / rows < minimum_quality and (rejected >= ENOUGH_TO_BLOCK or 2 * rejected > rows):
@@ -135,7 +145,7 @@ def ingest(
         )
     _prove(book, cleaned.accepted, dataset)
     batch = next_batch(connection)
-    classify: Callable[[pl.DataFrame], pl.Series] = classify_bars if dataset == "bars" else classify_actions
+    classify = classify_bars if dataset == "bars" else classify_terms
     remembered = ledger.remember(connection, book, cleaned.accepted, batch, classify)
     _record(connection, spec, dataset, pulls, cleaned, batch)
     return Ingested(

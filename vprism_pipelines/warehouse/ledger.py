@@ -9,23 +9,24 @@ again, by a newer parser, replaces what it said.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import duckdb
 import polars as pl
 
+from vprism_pipelines import tables
 from vprism_pipelines.tables import CLEAN_ACTIONS, CLEAN_BARS, Table
 
 
 @dataclass(frozen=True, slots=True)
 class Ledger:
-    """How one ledger table is kept: which columns identify a fact and which carry its value."""
+    """How one ledger table is kept: which columns identify a fact, which carry its value, and which dates it."""
 
     table: Table
     key: tuple[str, ...]
     value: tuple[str, ...]
-    date: str
+    date: str | None
 
 
 BARS = Ledger(
@@ -40,7 +41,13 @@ ACTIONS = Ledger(
     ("cash", "split_ratio", "bonus_ratio", "rights_ratio", "rights_price", "currency", "inferred"),
     "ex_date",
 )
-LEDGERS = (BARS, ACTIONS)
+INSTRUMENTS = Ledger(
+    tables.INSTRUMENTS,
+    ("symbol", "provider"),
+    ("name", "exchange", "currency", "listed", "delisted", "sector", "isin"),
+    None,
+)
+LEDGERS: Mapping[str, Ledger] = {"bars": BARS, "actions": ACTIONS, "instruments": INSTRUMENTS}
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,9 +84,62 @@ def remember(
         connection.execute("CREATE OR REPLACE TEMP TABLE arriving AS SELECT * FROM incoming")
     finally:
         connection.unregister("incoming")
-    counts = _thread(connection, ledger, columns, batch, classify)
-    connection.execute("DROP TABLE arriving")
-    return counts
+    arrived = incoming.height
+    if _standing(connection, ledger):
+        if not _drop_believed(connection, ledger):
+            return Remembered(0, 0, arrived)
+    elif not incoming.select(ledger.key).is_duplicated().any():
+        return Remembered(_insert_first(connection, ledger, columns, batch), 0, 0)
+    added = _thread(connection, ledger, columns, batch, classify)
+    return Remembered(added.new, added.changed, arrived - added.new - added.changed)
+
+
+def _standing(connection: duckdb.DuckDBPyConnection, ledger: Ledger) -> bool:
+    """Whether any arriving key has a version already."""
+    key = ", ".join(ledger.key)
+    found = f"FROM {ledger.table.full_name} AS t SEMI JOIN arriving USING ({key}) {_bounds(ledger)} LIMIT 1"
+    return _count(connection, f"SELECT count(*) FROM ({found})") > 0
+
+
+def _drop_believed(connection: duckdb.DuckDBPyConnection, ledger: Ledger) -> int:
+    """Take away the keys about which every arriving row says what was believed at its time; how many rows stay."""
+    key = ", ".join(ledger.key)
+    same_key = " AND ".join(f't."{name}" = a."{name}"' for name in ledger.key)
+    same = " AND ".join(f't."{name}" IS NOT DISTINCT FROM a."{name}"' for name in ledger.value)
+    # Joined on equal keys and filtered afterwards: an anti join on all of this would compare every row with every row.
+    statement = f"""
+        CREATE OR REPLACE TEMP TABLE arriving AS
+        WITH believed AS (
+            SELECT a.rowid AS place FROM arriving AS a
+            JOIN (FROM {ledger.table.full_name} AS t {_bounds(ledger)}) AS t ON {same_key}
+            WHERE (t.known_from < a.known_from OR t.known_from = a.known_from AND t.fetch_id = a.fetch_id)
+              AND (t.known_to IS NULL OR t.known_to > a.known_from) AND {same}
+        ),
+        news AS (SELECT DISTINCT {key} FROM arriving AS a WHERE a.rowid NOT IN (SELECT place FROM believed))
+        FROM arriving SEMI JOIN news USING ({key})
+    """
+    return _count(connection, statement)
+
+
+def _insert_first(connection: duckdb.DuckDBPyConnection, ledger: Ledger, columns: list[str], batch: int) -> int:
+    """Facts nobody has stated before, one version each: nothing to compare."""
+    listed = ", ".join(f'"{name}"' for name in columns)
+    return _count(
+        connection,
+        f"""INSERT INTO {ledger.table.full_name} BY NAME
+            SELECT {listed}, NULL::TIMESTAMPTZ AS known_to, 'new' AS change_class, {batch}::BIGINT AS batch
+            FROM arriving ORDER BY {", ".join(ledger.key)}""",
+    )
+
+
+def _bounds(ledger: Ledger) -> str:
+    """A bound on the date lets DuckDB skip row groups."""
+    if ledger.date is None:
+        return ""
+    return (
+        f"WHERE t.{ledger.date} BETWEEN (SELECT min({ledger.date}) FROM arriving)"
+        f" AND (SELECT max({ledger.date}) FROM arriving)"
+    )
 
 
 def _thread(
@@ -90,33 +150,33 @@ def _thread(
     same = " AND ".join(f'"{name}" IS NOT DISTINCT FROM lag("{name}") OVER w' for name in value)
     arrived = _count(connection, "SELECT count(*) FROM arriving")
 
-    # Versions of the touched keys; the date bound lets DuckDB skip row groups.
     connection.execute(f"""
         CREATE OR REPLACE TEMP TABLE chain AS
-        WITH bounds AS (SELECT min({ledger.date}) AS lo, max({ledger.date}) AS hi FROM arriving),
-        standing AS (
-            SELECT {listed}, known_to, change_class, rowid AS standing_row FROM {table} AS t
+        WITH standing AS (
+            SELECT {listed}, rowid AS standing_row FROM {table} AS t
             SEMI JOIN arriving AS a USING ({key})
-            WHERE t.{ledger.date} BETWEEN (SELECT lo FROM bounds) AND (SELECT hi FROM bounds)
+            {_bounds(ledger)}
         )
         SELECT *, false AS arriving FROM standing
         UNION ALL BY NAME
         SELECT {listed}, true AS arriving FROM arriving
     """)
     # At one instant one reading counts: the last pull's, and of one pull the latest parser's. A reading that stands
-    # already keeps its row. Then whatever repeats the version before it goes, be it new or standing.
+    # already keeps its row.
+    readings = f"""(
+        SELECT * EXCLUDE (superseded, twin) REPLACE (coalesce(standing_row, twin) AS standing_row)
+        FROM (SELECT *, lead(known_from) OVER w IS NOT DISTINCT FROM known_from AS superseded,
+                     CASE WHEN fetch_id = lag(fetch_id) OVER w AND known_from = lag(known_from) OVER w AND {same}
+                          THEN lag(standing_row) OVER w END AS twin
+              FROM chain WINDOW w AS (PARTITION BY {key} ORDER BY known_from, fetch_id, arriving))
+        WHERE NOT superseded)"""
+    # Then whatever repeats the version before it goes, be it new or standing.
     connection.execute(f"""
         CREATE OR REPLACE TEMP TABLE kept AS
-        WITH ordered AS (
-            SELECT *, lead(known_from) OVER w IS NOT DISTINCT FROM known_from AS superseded,
-                   CASE WHEN fetch_id = lag(fetch_id) OVER w AND known_from = lag(known_from) OVER w AND {same}
-                        THEN lag(standing_row) OVER w END AS twin
-            FROM chain WINDOW w AS (PARTITION BY {key} ORDER BY known_from, fetch_id, arriving)
-        ),
-        compared AS (
-            SELECT * EXCLUDE (superseded, twin) REPLACE (coalesce(standing_row, twin) AS standing_row),
-                   ({same}) AND row_number() OVER w > 1 AS repeats
-            FROM ordered WHERE NOT superseded WINDOW w AS (PARTITION BY {key} ORDER BY known_from)
+        WITH compared AS (
+            SELECT *, ({same}) AND row_number() OVER w > 1 AS repeats
+            FROM {readings if _coincide(connection) else "chain"}
+            WINDOW w AS (PARTITION BY {key} ORDER BY known_from)
         )
         SELECT * EXCLUDE (repeats), lead(known_from) OVER w AS next_from, row_number() OVER w AS version
         FROM compared WHERE NOT repeats WINDOW w AS (PARTITION BY {key} ORDER BY known_from)
@@ -140,6 +200,12 @@ def _thread(
     connection.execute("DROP TABLE chain")
     connection.execute("DROP TABLE kept")
     return Remembered(first, changed, arrived - first - changed)
+
+
+def _coincide(connection: duckdb.DuckDBPyConnection) -> bool:
+    """Whether the chain may hold two readings of one instant; a pull of its own instant is the rule."""
+    sources = "SELECT DISTINCT known_from, fetch_id, arriving FROM chain"
+    return _count(connection, f"SELECT count(*) - count(DISTINCT known_from) FROM ({sources})") > 0
 
 
 def _store_changes(

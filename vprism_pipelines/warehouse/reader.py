@@ -54,7 +54,10 @@ class Reader:
         """
         cursor = self._cursor()
         try:
-            return cursor.execute(sql, parameters).to_arrow_table()
+            result = cursor.execute(sql, parameters)
+            if result.description is None:
+                raise InvalidQuery("the statement is empty", hint="write a SELECT")
+            return result.to_arrow_table()
         except duckdb.Error as error:
             raise InvalidQuery(str(error).strip(), hint=_advice(error)) from error
         finally:

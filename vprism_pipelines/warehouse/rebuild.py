@@ -84,7 +84,8 @@ def rebuild(house: House, progress: Progress | None = None) -> RebuildReport:
     before = _standing_hash(house)
     fresh = House(house.settings, house.clock, private_file="rebuild.duckdb")
     draft = fresh.warehouse.path
-    draft.unlink(missing_ok=True)
+    with fresh.warehouse.locked():  # also proves that the directory can be written
+        draft.unlink(missing_ok=True)
     fresh.lake.drop_rows()
     _parse_again(fresh, None, progress)
     for spec in _markets(None):

@@ -36,6 +36,19 @@ CREATE OR REPLACE VIEW clean.bars AS
 CREATE OR REPLACE VIEW clean.corporate_actions AS
     SELECT * EXCLUDE (known_to) FROM clean.corporate_actions_ledger WHERE known_to IS NULL;
 
+-- A description holds from the listing, or from when it was first read, until another one replaced it.
+CREATE OR REPLACE VIEW clean.instruments AS
+    SELECT symbol, provider,
+           CASE WHEN row_number() OVER versions = 1 THEN least(coalesce(listed, known_from::DATE), known_from::DATE)
+                ELSE known_from::DATE END AS valid_from,
+           known_to::DATE AS valid_to,
+           name, exchange, currency, listed, delisted, sector, isin, fetch_id
+    FROM clean.instruments_ledger WINDOW versions AS (PARTITION BY symbol, provider ORDER BY known_from);
+
+CREATE OR REPLACE MACRO clean.instruments_as_of(ts) AS TABLE
+    SELECT * EXCLUDE (known_to) FROM clean.instruments_ledger
+    WHERE known_from <= ts AND (known_to IS NULL OR known_to > ts);
+
 CREATE OR REPLACE MACRO clean.bars_as_of(ts) AS TABLE
     SELECT * EXCLUDE (known_to) FROM clean.bars_ledger
     WHERE known_from <= ts AND (known_to IS NULL OR known_to > ts);

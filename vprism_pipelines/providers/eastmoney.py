@@ -1,0 +1,169 @@
+"""Eastmoney: daily bars of mainland China and Hong Kong as traded, with traded value, from the push2his kline API.
+
+Unofficial and without a key; it drops connections of whoever asks fast. Its adjusted series subtract instead of
+dividing, so they are neither asked for nor accepted.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from datetime import date, datetime
+from typing import Any, ClassVar, Final
+
+import polars as pl
+
+from vprism_pipelines.errors import Malformed, NoData, NotFound, ProviderError
+from vprism_pipelines.market.symbols import to_provider
+from vprism_pipelines.providers.base import Capabilities, Dataset, Parsed, Payload, Quota, Request, raw_frame
+from vprism_pipelines.providers.chinese_units import currency, volume_unit
+from vprism_pipelines.providers.http_errors import raise_for_payload
+from vprism_pipelines.providers.text_tables import PRICES, dates, in_window, numbers, require_daily, script_json
+from vprism_pipelines.providers.web import WebProvider, asked
+
+__all__ = ["EastmoneyProvider"]
+
+_URL: Final = "https://push2his.eastmoney.com/api/qt/stock/kline/get"
+_DAY, _AS_TRADED = "101", "0"
+_ADJUSTED: Final = {"1": "qfq", "2": "hfq"}
+_FIELDS: Final = {
+    "f51": "session",
+    "f52": "open",
+    "f53": "close",
+    "f54": "high",
+    "f55": "low",
+    "f56": "volume",
+    "f57": "value",
+}
+_ALL_FIELDS: Final = tuple(f"f{number}" for number in range(51, 62))
+_FIELD_LIST: Final = re.compile(r"f\d+(,f\d+)+")
+_TOKEN: Final = "fa5fd1943c7b386f172d6893dbfba10b"  # noqa: S105 the public one of the web page, without it data is null
+_MOST_FIELDS: Final = 40
+
+
+class EastmoneyProvider(WebProvider):
+    """Eastmoney's market data as a provider."""
+
+    name = "eastmoney"
+    offers: ClassVar[Capabilities] = Capabilities(
+        name="eastmoney",
+        title="Eastmoney",
+        markets=("cn", "hk"),
+        asset_types=("STOCK", "ETF", "FUND", "INDEX", "CONVERTIBLE_BOND"),
+        datasets=("bars",),
+        price_basis="raw",
+        history="from the listing, in one request",
+        quota=Quota(per_minute=30, burst=1, concurrency=1),
+        licence="undocumented and unlicensed: personal use, no redistribution",
+    )
+
+    def plan(
+        self, market: str, dataset: Dataset, symbols: Sequence[str], start: date, end: date, now: datetime
+    ) -> list[Request]:
+        """One request per symbol, unadjusted, for exactly the sessions asked for.
+
+        Raises:
+            InvalidRange: `start` lies after `end` or in the exchange's future.
+            InvalidInput: Eastmoney has no such market or dataset here.
+            UnknownSymbol: Eastmoney cannot spell a symbol.
+        """
+        spec = self._market(market, dataset, start, end, now)
+        spelled = {symbol: to_provider(symbol, self.name) for symbol in symbols}
+        return [
+            Request(
+                provider=self.name,
+                dataset=dataset,
+                market=spec.code,
+                symbol=symbol,
+                provider_symbol=secid,
+                start=start,
+                end=end,
+                url=_URL,
+                params={
+                    "secid": secid,
+                    "klt": _DAY,
+                    "fqt": _AS_TRADED,
+                    "beg": f"{start:%Y%m%d}",
+                    "end": f"{end:%Y%m%d}",
+                    "fields1": "f1,f2,f3,f4,f5,f6",
+                    "fields2": ",".join(_ALL_FIELDS),
+                    "ut": _TOKEN,
+                },
+            )
+            for symbol, secid in spelled.items()
+        ]
+
+    def _read(self, payload: Payload) -> Parsed:
+        raise_for_payload(payload)
+        query = asked(payload.request)
+        _require_as_traded(query)
+        document = script_json(payload)
+        if not isinstance(document, dict) or "data" not in document:
+            raise Malformed("the answer is no object with data")
+        data, code = document["data"], document.get("rc")
+        if data is None or data == []:
+            raise NotFound(
+                f"the answer has no data (rc {str(code)[:20]})",
+                hint="the code is unknown; or, when known ones fail too, this address is blocked for some hours",
+            )
+        if code not in (0, None):
+            raise ProviderError(f"Eastmoney answers rc {str(code)[:20]}", hint="the request may be wrong")
+        if not isinstance(data, dict):
+            raise Malformed(f"data is {type(data).__name__}, not an object")
+        return _bars(data, query, payload)
+
+
+def _require_as_traded(query: Mapping[str, str]) -> None:
+    if query.get("fqt") in _ADJUSTED:
+        raise Malformed(
+            f"the series is adjusted ({_ADJUSTED[query['fqt']]}): Eastmoney subtracts dividends from old prices",
+            hint="ask with fqt=0 and apply our own factors",
+        )
+    if query.get("klt", _DAY) != _DAY:
+        raise Malformed(
+            f"the bars are of kind klt={query['klt'][:8]} where days were asked for", hint="ask with klt=101"
+        )
+
+
+def _bars(data: Mapping[str, Any], query: Mapping[str, str], payload: Payload) -> Parsed:
+    lines, market, code = data.get("klines"), data.get("market"), data.get("code")
+    if not isinstance(market, int) or not isinstance(code, str) or not re.fullmatch(r"[\w.\-]{1,20}", code):
+        raise Malformed("the answer does not say which code of which market it is about")
+    if not isinstance(lines, list) or not set(map(type, lines)) <= {str}:
+        raise Malformed("klines is not a list of text")
+    if not lines:
+        raise NoData(f"no bar of {market}.{code} in the window", hint="the exchange may have been closed")
+    named = query.get("fields2", "")
+    cells = _cells(lines, named.split(",") if _FIELD_LIST.fullmatch(named) else _ALL_FIELDS)
+    table = pl.DataFrame(
+        [dates(cells["session"], "date").alias("session")]
+        + [
+            numbers(cells[name], name, missing=("", "-"))
+            for name in (*PRICES, "volume", "value")
+            if name in cells.columns
+        ]
+    )
+    if "klt" not in query:
+        require_daily(table["session"])
+    secid = f"{market}.{code}"
+    bars = table.with_row_index("row").with_columns(
+        raw_symbol=pl.lit(secid),
+        currency=pl.lit(currency(secid), dtype=pl.String),
+        volume_unit=pl.lit(volume_unit(secid)),
+    )
+    trimmed = in_window(bars, payload.request.start, payload.request.end)
+    known = payload.request.provider_symbol
+    notes = (f"asked about {known}, answered about {secid}",) if known and known != secid else ()
+    return Parsed({"bars": raw_frame("bars", trimmed, payload)}, notes)
+
+
+def _cells(lines: Sequence[str], fields: Sequence[str]) -> pl.DataFrame:
+    """Columns of the comma-separated lines, by our names. Fields at the end may be missing, in all lines alike."""
+    texts = pl.Series("line", lines, dtype=pl.String)
+    width = texts.str.count_matches(",", literal=True).unique() + 1
+    if len(width) != 1 or not len(PRICES) < width.item() <= min(len(fields), _MOST_FIELDS):
+        raise Malformed(f"the lines have not all the {len(fields)} fields that were asked for")
+    named = [_FIELDS.get(field, field) for field in fields[: width.item()]]
+    if len(set(named)) < len(named) or not {"session", *PRICES} <= set(named):
+        raise Malformed("the fields asked for do not make a bar", hint=f"ask for {','.join(_ALL_FIELDS)}")
+    return texts.str.split_exact(",", width.item() - 1).struct.rename_fields(named).struct.unnest()
