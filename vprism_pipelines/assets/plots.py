@@ -10,13 +10,15 @@ import polars as pl
 _ACCEPTED, _REJECTED, _INK = "#2f7d5b", "#c8553d", "#555"
 
 
-def yearly(accepted: pl.Series, rejected: pl.Series) -> str:
-    """Rows by year, accepted and quarantined, as a bar chart in Markdown."""
-    good, bad = _by_year(accepted), _by_year(rejected)
-    years = sorted({*good, *bad})
-    if not years:
+def yearly(rows: pl.DataFrame) -> str:
+    """Rows by year as a bar chart in Markdown.
+
+    Args:
+        rows: year, accepted, quarantined.
+    """
+    if rows.is_empty():
         return "_no rows_"
-    bars = {str(year): (good.get(year, 0), bad.get(year, 0)) for year in years}
+    bars = {str(year): (good, bad) for year, good, bad in rows.sort("year").iter_rows()}
     return f"![accepted and quarantined rows by year]({_data_uri(_stacked(bars))})\n\n" + "\n".join(
         f"- {year}: {counts[0]:,} accepted, {counts[1]:,} quarantined" for year, counts in bars.items() if counts[1]
     )
@@ -40,11 +42,6 @@ def line(values: Mapping[str, float], title: str) -> str:
         f'<text x="640" y="140" text-anchor="end">{last}</text></g></svg>'
     )
     return f"![{title}]({_data_uri(svg)})"
-
-
-def _by_year(dates: pl.Series) -> dict[int, int]:
-    counted = dates.drop_nulls().cast(pl.Date).dt.year().value_counts()
-    return dict(counted.iter_rows())
 
 
 def _stacked(bars: Mapping[str, tuple[int, int]]) -> str:

@@ -123,8 +123,12 @@ def _adopt(house: House, parser: Provider, run_id: str) -> int:
     for path in orphans:
         found += register(house, parser, list(house.lake.payloads(path)), path, house.lake.run_of(path)).height
     staged = house.lake.staged(parser.name)
-    if staged:
-        found += _file(house, parser, staged, run_id).height
+    with house.warehouse.connect() as connection:
+        known = pulls.registered(connection, [payload.fetch_id for payload in staged])
+    house.lake.unstage(payload for payload in staged if payload.fetch_id in known)  # killed right after sealing them
+    fresh = [payload for payload in staged if payload.fetch_id not in known]
+    if fresh:
+        found += _file(house, parser, fresh, run_id).height
     return found
 
 

@@ -72,9 +72,9 @@ def pending(
                LEFT JOIN ops.ingests AS i
                    ON i.fetch_id = f.fetch_id AND i.dataset = $dataset AND i.parser_version = f.parser_version
                WHERE market = $market AND list_contains(frames, $dataset)),
-           oldest AS (SELECT provider, min(fetched_at) AS at FROM pulls WHERE covers AND NOT seen GROUP BY provider)
+           oldest AS (SELECT provider, min(fetched_at) AS since FROM pulls WHERE covers AND NOT seen GROUP BY provider)
            SELECT fetch_id, provider, fetched_at, rows_path, parser_version FROM pulls LEFT JOIN oldest USING (provider)
-           WHERE $again OR (covers AND NOT seen) OR (seen AND fetched_at >= at)
+           WHERE $again OR (covers AND NOT seen) OR (seen AND fetched_at >= since)
            ORDER BY fetched_at, fetch_id""",
         {
             "market": spec.code,

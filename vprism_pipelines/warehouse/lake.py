@@ -14,7 +14,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
 
@@ -60,7 +60,10 @@ class Lake:
         """Answers of a fetch that ended before it was sealed."""
         found = []
         for path in sorted((self.root / "incoming" / provider).glob("*.payload")):
-            head, _, body = path.read_bytes().partition(b"\n")
+            try:
+                head, _, body = path.read_bytes().partition(b"\n")
+            except FileNotFoundError:  # its own run has sealed it meanwhile
+                continue
             try:
                 fields = json.loads(head)
                 fields["fetched_at"] = datetime.fromisoformat(fields["fetched_at"])
@@ -79,9 +82,13 @@ class Lake:
         with _naming(self.root / path) as draft:
             frame.write_parquet(draft, compression="zstd", statistics=True)
             _flush(draft)
+        self.unstage(payloads)
+        return path
+
+    def unstage(self, payloads: Iterable[Payload]) -> None:
+        """Drop the staged copies of answers that are archived."""
         for payload in payloads:
             (self.root / "incoming" / payload.request.provider / f"{payload.fetch_id}.payload").unlink(missing_ok=True)
-        return path
 
     def payload_files(self) -> list[str]:
         """Every sealed payload file, oldest first."""
@@ -107,6 +114,10 @@ class Lake:
                     fetch_id=payload.fetch_id,
                 )
             yield payload
+
+    def fetch_ids(self, path: str) -> list[str]:
+        """Which payloads a sealed file holds."""
+        return self._collect(self._scan(self.root / path).select("fetch_id"), path)["fetch_id"].to_list()
 
     def run_of(self, path: str) -> str:
         """The run that sealed a payload file."""
@@ -149,9 +160,10 @@ class Lake:
     def _collect(self, frame: pl.LazyFrame, path: str) -> pl.DataFrame:
         try:
             return frame.collect()
-        except (pl.exceptions.PolarsError, OSError) as error:
+        except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError) as error:
+            # polars panics on some damaged files; a panic is no Exception, and would end the process.
             raise CorruptLake(
-                f"a file of the lake is damaged: {str(error).splitlines()[0]}",
+                f"a file of the lake is damaged: {str(error).partition(chr(10))[0]}",
                 hint="restore it from a backup; the published warehouse is not affected",
                 path=self.root / path,
             ) from error
@@ -196,6 +208,8 @@ def _naming(target: Path) -> Iterator[Path]:
         yield draft
         draft.rename(target)
     except OSError as error:
+        with suppress(OSError):
+            draft.unlink(missing_ok=True)
         raise StorageUnwritable(
             f"cannot write to the lake: {error.strerror or error}",
             hint="check free space and permissions, or set VPRISM_DATA_DIR",

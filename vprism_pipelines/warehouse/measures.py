@@ -11,7 +11,7 @@ import polars as pl
 
 from vprism_pipelines.market.spec import MarketSpec
 from vprism_pipelines.quality.datasets import CHECKS, Status
-from vprism_pipelines.tables import METRICS
+from vprism_pipelines.tables import METRICS, Table
 from vprism_pipelines.warehouse.ingest import prefix
 
 WHOLE_DAY_SHARE = 0.6
@@ -148,6 +148,22 @@ def count(connection: duckdb.DuckDBPyConnection, table: str, spec: MarketSpec) -
     """Rows of a market in a table."""
     row = connection.execute(f"SELECT count(*) FROM {table} WHERE {prefix(spec)}").fetchone()
     return int(row[0]) if row else 0
+
+
+def rows_by_year(connection: duckdb.DuckDBPyConnection, spec: MarketSpec, dataset: str, table: Table) -> pl.DataFrame:
+    """year, accepted, quarantined: what a clean table holds and what was set aside, by the year the rows are about."""
+    date = next(name for name in ("session", "ex_date", "known_from") if name in table.names)
+    return _frame(
+        connection,
+        f"""SELECT year, sum(accepted)::BIGINT AS accepted, sum(quarantined)::BIGINT AS quarantined FROM (
+                SELECT year({date}) AS year, count(*) AS accepted, 0 AS quarantined
+                FROM {table.full_name} WHERE {prefix(spec)} GROUP BY ALL
+                UNION ALL
+                SELECT year(session) AS year, 0 AS accepted, count(*) AS quarantined
+                FROM clean.quarantine WHERE market = '{spec.code}' AND dataset = '{dataset}' AND session IS NOT NULL
+                GROUP BY ALL)
+            GROUP BY year ORDER BY year""",
+    )
 
 
 def contract() -> Measurement:

@@ -94,6 +94,8 @@ def _gaps(start: date, end: date, known: Iterable[tuple[date, date]], reopen: da
     gaps, cursor, day = [], start, timedelta(days=1)
     for first, last in sorted(known):
         until = min(last, reopen) if reopen else last
+        if until < first:
+            continue
         if first > cursor:
             gaps.append((cursor, min(end, first - day)))
         cursor = max(cursor, until + day)
@@ -190,11 +192,23 @@ def register(connection: duckdb.DuckDBPyConnection, fetches: pl.DataFrame, run_i
 
 
 def unregistered(connection: duckdb.DuckDBPyConnection, lake: Lake, provider: str) -> list[str]:
-    """Sealed payload files of a provider that no transaction has entered: left by a run that was killed in between."""
+    """Sealed payload files of a provider that no transaction has entered: left by a run that was killed in between.
+
+    A file whose every payload is entered from another file is none of them: two runs had sealed the same answers.
+    """
     known = {
         row[0]
         for row in connection.execute(
             "SELECT DISTINCT lake_path FROM raw.fetches WHERE provider = ?", [provider]
         ).fetchall()
     }
-    return [path for path in lake.payload_files() if path.split("/")[1] == provider and path not in known]
+    unknown = [path for path in lake.payload_files() if path.split("/")[1] == provider and path not in known]
+    return [path for path in unknown if not registered(connection, held := lake.fetch_ids(path)).issuperset(held)]
+
+
+def registered(connection: duckdb.DuckDBPyConnection, fetch_ids: Sequence[str]) -> set[str]:
+    """Which of these pulls are in `raw.fetches`."""
+    rows = connection.execute(
+        "SELECT fetch_id FROM raw.fetches WHERE list_contains(?, fetch_id)", [list(fetch_ids)]
+    ).fetchall()
+    return {str(row[0]) for row in rows}
