@@ -42,8 +42,9 @@ def vote(candidates: pl.DataFrame, rank: Mapping[str, int], reliability: Mapping
         eligible.join(ballots, on=KEY, how="inner")
         .group_by(*KEY, "provider")
         .agg(
-            support=pl.col("rival_weight").filter(difference <= AGREEMENT_BP).sum(),
-            total=pl.col("rival_weight").sum(),
+            # Sorted, because the sum of floats depends on their order and the vote must not.
+            support=pl.col("rival_weight").filter(difference <= AGREEMENT_BP).sort().sum(),
+            total=pl.col("rival_weight").sort().sum(),
             n_sources=pl.len().cast(pl.Int32),
         )
     )

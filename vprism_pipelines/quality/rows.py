@@ -33,6 +33,7 @@ OHLC_TOLERANCE = 1e-12  # relative
 # a market needs more, and fifteen are what a double holds exactly.
 PRICE_DIGITS = 10
 VALUE_DIGITS = 15
+UNKNOWN_CURRENCY = ~pl.col("currency").str.contains(r"^[A-Z]{3}$")
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,7 +155,7 @@ def clean_actions(raw: pl.DataFrame, pulls: pl.DataFrame, spec: MarketSpec) -> C
         "not_finite": pl.any_horizontal(~pl.col(name).is_finite() for name in amounts),
         "negative_amount": pl.any_horizontal(pl.col(name) < 0 for name in amounts),
         "split_ratio_zero": pl.col("split_ratio") == 0,
-        "unknown_currency": ~pl.col("currency").str.contains(r"^[A-Z]{3}$"),
+        "unknown_currency": UNKNOWN_CURRENCY,
         "no_effect": says_nothing,
         **_identity_rules(duplicates=False),
     }
@@ -174,7 +175,11 @@ def clean_instruments(raw: pl.DataFrame, pulls: pl.DataFrame, spec: MarketSpec) 
     )
     described = ["name", "exchange", "listed", "delisted", "sector", "isin"]
     frame = _mark_duplicates(frame, ["provider", "fetch_id", "symbol"], described)
-    rules = {"delisted_before_listed": pl.col("delisted") < pl.col("listed"), **_identity_rules()}
+    rules = {
+        "delisted_before_listed": pl.col("delisted") < pl.col("listed"),
+        "unknown_currency": UNKNOWN_CURRENCY,
+        **_identity_rules(),
+    }
     return _split(frame, rules, raw, RAW_INSTRUMENTS, INSTRUMENTS, "instruments", spec, "described_on")
 
 

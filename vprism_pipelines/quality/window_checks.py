@@ -14,7 +14,7 @@ from vprism_pipelines.quality.flags import BarFlag
 __all__ = ["THRESHOLDS", "WINDOW_CHECKS", "Severity", "WindowCheck"]
 
 ALL = ("us", "vn", "cn", "hk")
-LIMITED = ("vn", "cn")  # exchanges with daily price limits, and providers that keep raw prices to the tick
+LIMITED = ("vn", "cn")  # exchanges with daily price limits
 
 
 class Severity(StrEnum):
@@ -71,7 +71,7 @@ WINDOW_CHECKS: Mapping[str, WindowCheck] = MappingProxyType(
                 "tick_lattice",
                 Severity.QUARANTINE,
                 "a price off the tick lattice of every exchange of the market, in a symbol whose prices are on it",
-                markets=LIMITED,
+                markets=("vn",),  # elsewhere providers keep prices a thousandth off the tick
             ),
             WindowCheck(
                 "W2",

@@ -282,7 +282,9 @@ def _off_lattice(traded: pl.DataFrame, market: MarketSpec) -> pl.Series:
     def off(frame: pl.DataFrame, code: str | None) -> pl.Series:
         place = pl.col("venue") if code is None else pl.lit(code)
         on = [on_lattice(place, pl.col("session"), pl.col(name), asset=pl.col("asset")) for name in prices]
-        return frame.select(pl.any_horizontal(~rule for rule in on).fill_null(False)).to_series()
+        # No rule: another exchange's silence acquits only a bar whose own exchange is unknown.
+        unknown = pl.col("venue").is_null() if code is None else pl.col("venue").is_not_null()
+        return frame.select(pl.coalesce(pl.any_horizontal(~rule for rule in on), unknown)).to_series()
 
     rows = traded.select("place", "symbol", "session", "venue", "asset", *prices)
     suspects = rows
