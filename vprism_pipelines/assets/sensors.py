@@ -14,6 +14,7 @@ from vprism_pipelines.market.calendars import calendar
 from vprism_pipelines.market.spec import MARKETS, MarketSpec
 from vprism_pipelines.providers import registry
 from vprism_pipelines.warehouse.house import House
+from vprism_pipelines.warehouse.importing import inbox, waiting
 from vprism_pipelines.warehouse.ingest import prefix
 
 GRACE = timedelta(hours=4)  # after the close; a session still missing then is late
@@ -65,6 +66,31 @@ def freshness(spec: MarketSpec) -> dg.SensorDefinition:
     return sensor
 
 
+def dropped_files(spec: MarketSpec) -> dg.SensorDefinition:
+    """Import what is dropped into the inbox."""
+
+    @dg.sensor(
+        name=f"{spec.code}_inbox",
+        job_name=job_name(spec),
+        minimum_interval_seconds=30,
+        description=f"Imports files for {spec.name} that are dropped into <data>/inbox with a mapping beside them.",
+        default_status=dg.DefaultSensorStatus.STOPPED,
+    )
+    def sensor(
+        context: dg.SensorEvaluationContext, warehouse: dg.ResourceParam[WarehouseResource]
+    ) -> dg.RunRequest | dg.SkipReason:
+        house = warehouse.house
+        found = [path for path, _ in waiting(house, spec)]
+        if not found:
+            return dg.SkipReason(f"nothing for {spec.name} in {inbox(house)}")
+        # A file that is still being written has a new time by the next look, and so a key of its own.
+        key = "inbox-" + "-".join(f"{path.name}@{path.stat().st_mtime_ns}" for path in found)
+        month = spec.today(house.clock()).replace(day=1).isoformat()
+        return refresh_request(spec, ["files"], month, key, "inbox")
+
+    return sensor
+
+
 @dg.run_failure_sensor(
     name="failed_runs",
     description="Logs every failed run and tells VPRISM_WEBHOOK_URL, when one is set.",
@@ -101,5 +127,6 @@ def _post(url: str, message: dict[str, str]) -> None:
 
 
 def sensors() -> list[dg.SensorDefinition]:
-    """Freshness of every market with a provider, and failed runs."""
-    return [*(freshness(spec) for spec in MARKETS.values() if registry.for_market(spec.code)), failed_runs]
+    """Freshness and inbox of every market with a provider, and failed runs."""
+    served = [spec for spec in MARKETS.values() if registry.for_market(spec.code)]
+    return [*map(freshness, served), *map(dropped_files, served), failed_runs]

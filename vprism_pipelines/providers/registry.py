@@ -10,7 +10,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from vprism_pipelines.errors import UnknownProvider
-from vprism_pipelines.providers.base import Dataset, Provider
+from vprism_pipelines.providers.base import Dataset, Provider, Request
 
 if TYPE_CHECKING:
     from vprism_pipelines.providers.transport import Transport
@@ -52,6 +52,11 @@ class Entry:
 PROVIDERS: Mapping[str, Entry] = MappingProxyType(
     {
         "sample": Entry("Bundled US history", "sample:SampleProvider", ("us",), network=False, bulk=True),
+        "files": Entry("Files of your own", "files:FilesProvider", ("us", "vn", "cn", "hk"), network=False, bulk=True),
+        "alpha_vantage": Entry("Alpha Vantage", "alpha_vantage:AlphaVantageProvider", ("us",), also=("actions",)),
+        "nasdaq_data_link": Entry("Nasdaq Data Link", "nasdaq_data_link:NasdaqDataLinkProvider", ("us",)),
+        "tencent": Entry("Tencent", "tencent:TencentProvider", ("cn", "hk")),
+        "eastmoney": Entry("Eastmoney", "eastmoney:EastmoneyProvider", ("cn", "hk")),
         "yahoo": Entry("Yahoo Finance", "yahoo:YahooProvider", ("us", "hk", "cn")),
         "kbs": Entry(
             "KB Securities Vietnam through vnstock",
@@ -88,6 +93,19 @@ def entry(name: str) -> Entry:
 def for_market(market: str) -> list[str]:
     """Names of the providers that serve a market."""
     return [name for name, item in PROVIDERS.items() if market in item.markets]
+
+
+def parser_of(request: Request, clock: Callable[[], datetime] = utc_now) -> Provider:
+    """What reads an archived answer: the provider of its request, or for a file the reader of files.
+
+    Raises:
+        UnknownProvider: It came from a provider that is not installed.
+    """
+    if request.url.startswith("file:"):
+        from vprism_pipelines.providers.files import FilesProvider
+
+        return FilesProvider(name=request.provider, clock=clock)
+    return create(request.provider, clock=clock)
 
 
 def create(

@@ -102,6 +102,7 @@ def run_market(
     providers: Sequence[str] | None = None,
     start: date | None = None,
     end: date | None = None,
+    this_month: bool = False,
     progress: Progress | None = None,
     trigger: str = "cli",
 ) -> RunReport:
@@ -113,6 +114,7 @@ def run_market(
         providers: Whom to ask; None: those of scheduled runs.
         start: First session; None: the provider's history, or the market's first session.
         end: Last session; None: today.
+        this_month: Only the running month: enough when the rows are archived already.
         progress: Called as steps finish.
         trigger: Recorded with the run.
 
@@ -124,6 +126,8 @@ def run_market(
     spec = spec_of(market)
     chosen = [name for name in (providers or house.providers_of(spec)) if _serves(name, spec)]
     first, last = _range(house, spec, chosen, start, end)
+    if this_month:
+        first = last = spec.today(house.clock())
     keys = refresh_keys(spec, chosen)
     job = build_defs(house).resolve_job_def(job_name(spec))
     tags = {

@@ -123,6 +123,8 @@ def _adopt(house: House, parser: Provider, run_id: str) -> int:
     for path in orphans:
         found += register(house, parser, list(house.lake.payloads(path)), path, house.lake.run_of(path)).height
     staged = house.lake.staged(parser.name)
+    if not staged:
+        return found
     with house.warehouse.connect() as connection:
         known = pulls.registered(connection, [payload.fetch_id for payload in staged])
     house.lake.unstage(payload for payload in staged if payload.fetch_id in known)  # killed right after sealing them
@@ -141,6 +143,14 @@ def register(house: House, parser: Provider, payloads: Sequence[Payload], lake_p
     fetches = pulls.keep(house.lake, parser, pulls.parse_all(parser, payloads), lake_path)
     with house.warehouse.transaction() as connection:
         pulls.register(connection, fetches, run_id)
+    house.lake.drop_superseded(
+        lake_path,
+        {
+            f"{parser.name}_{dataset}/{rows_path}"
+            for datasets, rows_path in fetches.select("frames", "rows_path").iter_rows()
+            for dataset in datasets
+        },
+    )
     return fetches
 
 

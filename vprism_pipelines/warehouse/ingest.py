@@ -97,6 +97,21 @@ def clean_pulls(
             for (provider,), group in pulls.group_by("provider", maintain_order=True)
         ]
     )
+    return clean_raw(raw, pulls, spec, dataset, synthetic)
+
+
+def clean_raw(
+    raw: pl.DataFrame, pulls: pl.DataFrame, spec: MarketSpec, dataset: str, synthetic: Sequence[str] = ()
+) -> Cleaned:
+    """Clean raw rows of some pulls.
+
+    Args:
+        raw: Rows of the raw contract of `dataset`.
+        pulls: fetch_id, provider, fetched_at of every pull in `raw`.
+        spec: Market.
+        dataset: bars, actions or instruments.
+        synthetic: Providers that invent their data.
+    """
     if dataset == "actions":
         return clean_actions(raw, pulls, spec)
     if dataset == "instruments":

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
@@ -101,12 +101,12 @@ class Lake:
         Raises:
             CorruptLake: The file is missing or damaged, or a body is not what its hash says.
         """
-        frame = self._scan(self.root / path)
+        frame = self._scan(self.root / path).select(list(_PAYLOADS))
         if fetch_ids is not None:
             frame = frame.filter(pl.col("fetch_id").is_in(list(fetch_ids)))
         for fields in self._collect(frame, path).iter_rows(named=True):
             payload = _payload(fields, self.root / path)
-            if payload.sha256 != fields["sha256"]:
+            if not isinstance(payload.body, bytes) or payload.sha256 != fields["sha256"]:
                 raise CorruptLake(
                     "an archived body does not match its hash",
                     hint="restore the file from a backup; other files are not affected",
@@ -147,10 +147,17 @@ class Lake:
             frames.append(self._collect(scan, path))
         return pl.concat(frames)
 
-    def drop_rows(self) -> None:
-        """Forget every parsed row: they are parsed again from the payloads."""
-        for path in (self.root / "raw").glob("*/*/*.parquet"):
-            path.unlink()
+    def drop_superseded(self, payloads: str, current: Collection[str]) -> None:
+        """Forget what older parsers had read from a payload file.
+
+        Args:
+            payloads: Path of the payload file.
+            current: Row files that count, `<provider>_<dataset>/<parser>/<batch>.parquet`.
+        """
+        rows = self.root / "raw"
+        for path in rows.glob(f"*/*/{payloads.rsplit('/', 1)[-1]}"):
+            if str(path.relative_to(rows)) not in current:
+                path.unlink(missing_ok=True)
 
     def _scan(self, path: Path) -> pl.LazyFrame:
         if not path.is_file():

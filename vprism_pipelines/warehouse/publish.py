@@ -70,6 +70,8 @@ def publish(warehouse: Warehouse, run_id: str, now: datetime) -> Published:
             )
         path = warehouse.snapshots / f"wh-{number:06d}.duckdb"
         try:
+            if warehouse.log.exists():
+                raise StorageUnwritable("the private file was not checkpointed", hint="run again", path=warehouse.log)
             _copy(warehouse.path, path)
             _swap(path, warehouse.settings.database)
         except OSError as error:
@@ -103,9 +105,6 @@ def _next_number(warehouse: Warehouse, connection: duckdb.DuckDBPyConnection) ->
 
 def _copy(source: Path, target: Path) -> None:
     """Copy, flush, prove that it opens, forbid writing, then give it its name."""
-    log = source.with_name(source.name + ".wal")
-    if log.exists():
-        raise StorageUnwritable("the private file was not checkpointed", hint="run again", path=log)
     target.parent.mkdir(parents=True, exist_ok=True)
     draft = target.with_suffix(".tmp")
     shutil.copyfile(source, draft)
@@ -124,8 +123,8 @@ def _swap(snapshot: Path, published: Path) -> None:
     draft.unlink(missing_ok=True)
     try:
         os.link(snapshot, draft)
-    except OSError:  # another file system: a copy is the next best
-        shutil.copyfile(snapshot, draft)
+    except OSError:  # another file system: a copy is the next best; readers know it by its size and time
+        shutil.copy2(snapshot, draft)
         draft.chmod(0o444)
     draft.replace(published)
     _sync_directory(published.parent)

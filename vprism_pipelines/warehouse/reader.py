@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,9 @@ import pyarrow as pa
 
 from vprism_pipelines.errors import InvalidQuery, NotPublished
 from vprism_pipelines.settings import Settings
+
+Identity = tuple[int, int, int, int]
+"""Device, inode, size and time of change of a file: another one, another content."""
 
 
 class Reader:
@@ -30,7 +34,7 @@ class Reader:
         self._threads = threads or settings.duckdb_threads
         self._lock = threading.Lock()
         self._connection: duckdb.DuckDBPyConnection | None = None
-        self._identity: tuple[int, int] | None = None
+        self._identity: Identity | None = None
 
     def __enter__(self) -> Reader:
         return self
@@ -68,28 +72,42 @@ class Reader:
         return pl.DataFrame(self.arrow(sql, parameters))
 
     def _cursor(self) -> duckdb.DuckDBPyConnection:
+        with self._lock:
+            while (newest := self._published()) != self._identity:
+                try:
+                    # Cursors of the old snapshot stay valid until they are closed.
+                    self._connection, self._identity = self._open(newest), newest
+                except NotPublished:
+                    if newest == self._published():
+                        raise
+                    # Published again, and the old file removed, while it was being opened.
+            assert self._connection is not None
+            cursor = self._connection.cursor()
+        cursor.execute("SET enable_progress_bar = false")  # it would write into the protocol on stdout
+        return cursor
+
+    def _published(self) -> Identity:
         published = self._settings.database
         try:
-            stat = published.stat()
+            return _identity(published)
         except FileNotFoundError:
             raise NotPublished(
                 "nothing has been published yet", hint="run `vprism run` first, or set DUCKDB_DATABASE", path=published
             ) from None
-        identity = (stat.st_dev, stat.st_ino)
-        with self._lock:
-            if self._connection is None or identity != self._identity:
-                # Cursors of the old snapshot stay valid until they are closed.
-                self._connection, self._identity = self._open(published, identity), identity
-            return self._connection.cursor()
 
-    def _open(self, published: Path, identity: tuple[int, int]) -> duckdb.DuckDBPyConnection:
-        # One process must never open one name twice for two contents: DuckDB would hand out the first again.
-        path = published
+    def _versioned(self, identity: Identity) -> Path:
+        """The snapshot behind the published name, under its own name.
+
+        One process must never open one name twice for two contents: DuckDB would hand out the first again.
+        """
         for candidate in sorted(self._settings.warehouse_dir.glob("snapshots/wh-*.duckdb"), reverse=True):
-            stat = candidate.stat()
-            if (stat.st_dev, stat.st_ino) == identity:
-                path = candidate
-                break
+            with suppress(FileNotFoundError):
+                if _identity(candidate) == identity or _is_copy(candidate, identity):
+                    return candidate
+        return self._settings.database
+
+    def _open(self, identity: Identity) -> duckdb.DuckDBPyConnection:
+        path = self._versioned(identity)
         config: dict[str, str | bool | int | float | list[str]] = {
             "memory_limit": self._settings.duckdb_memory_limit,
             "autoinstall_known_extensions": False,
@@ -99,12 +117,22 @@ class Reader:
         try:
             connection = duckdb.connect(str(path), read_only=True, config=config)
             connection.execute("SET GLOBAL TimeZone = 'UTC'")
-            connection.execute("SET enable_progress_bar = false")  # it would write into the protocol on stdout
             return connection
         except duckdb.Error as error:
             raise NotPublished(
                 f"the published warehouse cannot be opened: {error}", hint="publish again: `vprism run`", path=path
             ) from error
+
+
+def _identity(path: Path) -> Identity:
+    stat = path.stat()
+    return stat.st_dev, stat.st_ino, stat.st_size, stat.st_mtime_ns
+
+
+def _is_copy(path: Path, identity: Identity) -> bool:
+    """Whether the published file is a copy of this one, because it is on a file system of its own."""
+    device, _, *content = _identity(path)
+    return device != identity[0] and content == list(identity[2:])
 
 
 def _advice(error: duckdb.Error) -> str:

@@ -7,10 +7,11 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import TypeVar
 
 import duckdb
 
-from vprism_pipelines.errors import CorruptLake, NotPublished
+from vprism_pipelines.errors import CorruptLake
 from vprism_pipelines.market.calendars import calendar
 from vprism_pipelines.market.spec import MARKETS, MarketSpec
 from vprism_pipelines.market.spec import market as market_named
@@ -19,11 +20,13 @@ from vprism_pipelines.tables import METRICS, RUNS, SNAPSHOTS
 from vprism_pipelines.warehouse import acquire, analytics, golden
 from vprism_pipelines.warehouse.house import House
 from vprism_pipelines.warehouse.ingest import clean_pulls, ingest, pending
+from vprism_pipelines.warehouse.ledger import LEDGERS
 from vprism_pipelines.warehouse.publish import Published, content_hash, publish
 from vprism_pipelines.warehouse.schema import LOGICAL
 
+T = TypeVar("T")
 Progress = Callable[[str, int, int], None]
-DATASETS = ("bars", "actions")
+DATASETS = tuple(LEDGERS)
 BOOKKEEPING = (RUNS, SNAPSHOTS, METRICS)
 
 
@@ -62,7 +65,11 @@ def replay(
         market: Only this market.
         provider: Only this provider.
         progress: Called with (what, files done, files in all).
+
+    Raises:
+        CorruptLake: A payload file is missing or damaged; the published warehouse stays as it is.
     """
+    _prove_archive(house)
     fetches = _parse_again(house, provider, progress)
     totals = dict.fromkeys(("rows", "new", "changed", "unchanged", "quarantined"), 0)
     for spec in _markets(market):
@@ -78,15 +85,19 @@ def replay(
 def rebuild(house: House, progress: Progress | None = None) -> RebuildReport:
     """Throw the private file away and make it again from the lake; the published file stands until the new one is.
 
-    The new warehouse is built beside the old one and takes its place only when it is complete.
+    The new warehouse is built beside the old one and takes its place only when it is complete. An old one that
+    cannot be read any more is no obstacle.
+
+    Raises:
+        CorruptLake: A payload file is missing or damaged; both warehouses stay as they are.
     """
     started = time.perf_counter()
-    before = _standing_hash(house)
+    before = _from_standing(house, content_hash)
+    _prove_archive(house)
     fresh = House(house.settings, house.clock, private_file="rebuild.duckdb")
     draft = fresh.warehouse.path
     with fresh.warehouse.locked():  # also proves that the directory can be written
         draft.unlink(missing_ok=True)
-    fresh.lake.drop_rows()
     _parse_again(fresh, None, progress)
     for spec in _markets(None):
         for dataset in DATASETS:
@@ -97,6 +108,7 @@ def rebuild(house: House, progress: Progress | None = None) -> RebuildReport:
         tables = [(table.full_name, _rows(connection, table.full_name)) for table in LOGICAL]
         _carry_over(connection, house)
     with house.warehouse.locked():
+        house.warehouse.log.unlink(missing_ok=True)
         draft.replace(house.warehouse.path)
     published = publish(house.warehouse, "rebuild", house.clock())
     return RebuildReport(
@@ -110,13 +122,15 @@ def rebuild(house: House, progress: Progress | None = None) -> RebuildReport:
 
 
 def _carry_over(connection: duckdb.DuckDBPyConnection, house: House) -> None:
-    """Bookkeeping that is not in the lake: runs, snapshots, measurements."""
+    """Bookkeeping that is not in the lake: runs, snapshots, measurements; what can still be read of it."""
     if not house.warehouse.path.exists():
         return
-    connection.execute(f"ATTACH '{house.warehouse.path}' AS standing (READ_ONLY)")
-    for table in BOOKKEEPING:
-        connection.execute(f"INSERT INTO {table.full_name} BY NAME SELECT * FROM standing.{table.full_name}")
-    connection.execute("DETACH standing")
+    with suppress(duckdb.Error):
+        connection.execute(f"ATTACH '{house.warehouse.path}' AS standing (READ_ONLY)")
+        for table in BOOKKEEPING:
+            with suppress(duckdb.Error):
+                connection.execute(f"INSERT INTO {table.full_name} BY NAME SELECT * FROM standing.{table.full_name}")
+        connection.execute("DETACH standing")
 
 
 def build(house: House, spec: MarketSpec) -> None:
@@ -140,18 +154,12 @@ def _parse_again(house: House, provider: str | None, progress: Progress | None) 
     files = [path for path in house.lake.payload_files() if provider in (None, path.split("/")[1])]
     count = 0
     for position, path in enumerate(files, start=1):
-        name = path.split("/")[1]
-        if name not in registry.PROVIDERS:
-            raise CorruptLake(
-                f"the lake holds payloads of an unknown provider {name!r}",
-                hint="install the plugin that provides it, or move the folder away",
-                path=house.lake.root / path,
-            )
         payloads = list(house.lake.payloads(path))
-        acquire.register(house, house.parser(name), payloads, path, house.lake.run_of(path))
+        parser = registry.parser_of(payloads[0].request, house.clock)
+        acquire.register(house, parser, payloads, path, house.lake.run_of(path))
         count += len(payloads)
         if progress:
-            progress(name, position, len(files))
+            progress(parser.name, position, len(files))
     return count
 
 
@@ -181,13 +189,29 @@ def _markets(code: str | None) -> list[MarketSpec]:
     return [spec for spec in MARKETS.values() if registry.for_market(spec.code)]
 
 
-def _standing_hash(house: House) -> str | None:
-    """Content hash of what stands before a rebuild; None when nothing does."""
-    if not house.warehouse.path.exists():
-        return None
-    with suppress(NotPublished), house.warehouse.connect() as connection:
-        return content_hash(connection)
-    return None
+def _prove_archive(house: House) -> None:
+    """Every payload file that was ever entered is still there: a rebuild must not quietly forget what is lost."""
+    entered = _from_standing(house, lambda c: c.execute("SELECT DISTINCT lake_path FROM raw.fetches").fetchall())
+    lost = sorted(path for (path,) in entered or [] if not (house.lake.root / path).is_file())
+    if lost:
+        raise CorruptLake(
+            f"{len(lost)} payload files of the lake are missing, the first is {lost[0]}",
+            hint="restore them from a backup; the published warehouse is not affected",
+            path=house.lake.root / lost[0],
+        )
+
+
+def _from_standing(house: House, read: Callable[[duckdb.DuckDBPyConnection], T]) -> T | None:
+    """Something from the private file as it stands; None if there is none, or none that can be read."""
+    path = house.warehouse.path
+    with house.warehouse.locked():
+        if not path.exists():
+            return None
+        try:
+            with duckdb.connect(str(path)) as connection:
+                return read(connection)
+        except duckdb.Error:
+            return None
 
 
 def _rows(connection: duckdb.DuckDBPyConnection, table: str) -> int:

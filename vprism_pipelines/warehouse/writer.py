@@ -36,6 +36,7 @@ class Warehouse:
         self.settings = settings
         self.directory = settings.warehouse_dir / "write"
         self.path = self.directory / name
+        self.log = self.path.with_name(f"{name}.wal")
         self.snapshots = settings.warehouse_dir / "snapshots"
 
     @contextmanager
@@ -133,6 +134,8 @@ class Warehouse:
         with duckdb.connect() as connection:
             connection.execute(f"ATTACH '{draft}' AS fresh (STORAGE_VERSION '{STORAGE_VERSION}')")
             connection.execute("DETACH fresh")
+        # A log that outlived its file would be replayed into the new one.
+        self.log.unlink(missing_ok=True)
         draft.replace(self.path)
 
 

@@ -11,7 +11,7 @@ from itertools import pairwise
 import typer
 
 from vprism_pipelines.errors import InvalidInput, VprismError
-from vprism_pipelines.serving.cli import calendar, data, health, providers, run, sql, symbol
+from vprism_pipelines.serving.cli import calendar, data, health, imports, providers, run, sql, symbol
 from vprism_pipelines.serving.cli.render import Answer
 from vprism_pipelines.serving.cli.session import Session, application
 
@@ -21,7 +21,7 @@ INTERRUPTED = 130
 READER_LEFT = 141  # what the shell reports for a program whose reader closed the pipe
 
 app = application()
-for part in (run, sql, data, symbol, calendar, providers, health):
+for part in (run, imports, sql, data, symbol, calendar, providers, health):
     part.add_to(app)
 
 

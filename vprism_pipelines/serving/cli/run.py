@@ -66,7 +66,7 @@ def run(
             errors.append(error)
         else:
             reports.append(report)
-            errors.extend(_errors(report))
+            errors.extend(report_errors(report))
     if not reports:
         raise errors[0]
     rows = [
@@ -156,7 +156,7 @@ def _summary(report: RunReport) -> list[str]:
     ]
 
 
-def _errors(report: RunReport) -> list[VprismError]:
+def report_errors(report: RunReport) -> list[VprismError]:
     errors = [
         error_class(failure.code)(failure.message, hint=failure.hint, market=report.market, step=failure.step)
         for failure in report.failures
