@@ -22,7 +22,7 @@ $(READY): requirements.lock pyproject.toml
 setup: $(READY)  ## virtual environment with every dependency
 
 run: $(READY)  ## refresh the embedded markets and publish the warehouse: no network, no keys
-	$(BIN)/vprism run --market us
+	$(BIN)/vprism run --market us --market vn
 
 test: $(READY)  ## the tests
 	$(BIN)/python -m pytest

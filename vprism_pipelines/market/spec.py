@@ -120,7 +120,7 @@ VN = MarketSpec(
     refresh_cron="30 15 * * 1-5",
     first_session=date(2000, 7, 28),
     embedded_provider="simulated",
-    providers=("kbs", "vci", "files", "simulated"),
+    providers=("kbs", "vci", "files", "simulated", "simulated_b"),
     annualisation=252,
     benchmark="VN:INDEX:VNINDEX",
 )

@@ -71,6 +71,7 @@ def _whole(volume: pl.Expr) -> pl.Expr:
 
 _SOUND: Final = pl.all_horizontal((pl.col(name) > 0) & pl.col(name).is_finite() for name in PRICES)
 _TRADED: Final = _SOUND & (pl.col("volume") > 0).fill_null(value=True)
+_NEWS: Final = pl.any_horizontal(pl.col(name) != _before(name) for name in (*PRICES, "volume"))
 _LAST_SEEN: Final = pl.when(_DICE < 1 / 3).then("open").when(_DICE < 2 / 3).then("high").otherwise("low")
 _SO_FAR: Final = _whole(pl.col("volume") * (0.1 + 0.6 * _DICE))
 _AVERAGE: Final = (pl.col("value") / pl.col("volume")).clip(
@@ -120,9 +121,7 @@ FAULTS: Final[Mapping[str, Fault]] = MappingProxyType(
         "stale_copy": Fault(
             "the bar of the session before once more",
             {name: pl.col(f"_before_{name}") for name in NUMBERS},
-            _TRADED
-            & (_before("volume") > 0).fill_null(value=False)
-            & pl.any_horizontal(pl.col(name) != _before(name) for name in (*PRICES, "volume")),
+            _TRADED & _NEWS & (_before("volume") > 0).fill_null(value=True),
         ),
         "missing_day": Fault(
             "no bar, though the symbol has bars before and after",
@@ -133,7 +132,7 @@ FAULTS: Final[Mapping[str, Fault]] = MappingProxyType(
         "date_shift": Fault(
             "the date a calendar day early: a time stamp read in the wrong zone",
             {"session": pl.col("session").dt.offset_by("-1d")},
-            _SOUND,
+            _SOUND & _NEWS,
             run=True,
         ),
         "volume_unit": Fault(

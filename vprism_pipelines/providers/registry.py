@@ -58,6 +58,20 @@ PROVIDERS: Mapping[str, Entry] = MappingProxyType(
         "tencent": Entry("Tencent", "tencent:TencentProvider", ("cn", "hk")),
         "eastmoney": Entry("Eastmoney", "eastmoney:EastmoneyProvider", ("cn", "hk")),
         "yahoo": Entry("Yahoo Finance", "yahoo:YahooProvider", ("us", "hk", "cn")),
+        "simulated": Entry(
+            "Simulated exchange, vendor A (synthetic)",
+            "simulated:SimulatedProvider",
+            ("vn",),
+            network=False,
+            synthetic=True,
+        ),
+        "simulated_b": Entry(
+            "Simulated exchange, vendor B (synthetic)",
+            "simulated:SimulatedBProvider",
+            ("vn",),
+            network=False,
+            synthetic=True,
+        ),
         "kbs": Entry(
             "KB Securities Vietnam through vnstock",
             "vnstock:KbsProvider",
