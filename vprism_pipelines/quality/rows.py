@@ -27,6 +27,7 @@ from vprism_pipelines.tables import (
     Table,
 )
 
+ANYWHERE = "*"  # calendar of the days on which at least one exchange of a market trades
 PRICES = ("open", "high", "low", "close")
 OHLC_TOLERANCE = 1e-12  # relative
 # A converted number carries float noise of the multiplication. Ten digits hold every price there is; the turnover of
@@ -65,7 +66,8 @@ def clean_bars(
         raw: `tables.RAW_BARS`.
         pulls: fetch_id, provider, fetched_at (UTC) of every pull in `raw`.
         spec: The market they belong to.
-        sessions: calendar, session, close (UTC), projected: trading days of the market's calendars, covering the rows.
+        sessions: calendar, session, close (UTC), projected: trading days of the market's calendars, covering the rows;
+            under `ANYWHERE` those of all of them together.
         synthetic: The provider invents its data; bars are flagged.
     """
     frame = _identify(raw, pulls, spec)
@@ -75,7 +77,8 @@ def clean_bars(
     frame = (
         frame.with_columns(_to_units())
         .with_columns(*_without_order_noise(), currency=pl.col("currency").fill_null(spec.currency))
-        .with_columns(calendar=pl.col("exchange").replace_strict(calendars, default=spec.calendar))
+        .with_columns(calendar=pl.col("exchange").replace_strict(calendars, default=None))
+        .with_columns(pl.col("calendar").fill_null(_default_calendar(spec, days)))
         .join(days, on=["calendar", "session"], how="left", maintain_order="left")
         .with_columns(provisional=(~settled).fill_null(value=False))
     )
@@ -115,6 +118,14 @@ def clean_bars(
         flags=bits, price_basis=pl.when(known).then(pl.lit("raw")).otherwise(pl.col("price_basis"))
     )
     return _split(frame, rules, raw, RAW_BARS, CLEAN_BARS, "bars", spec, "session")
+
+
+def _default_calendar(spec: MarketSpec, days: pl.DataFrame) -> pl.Expr:
+    """Where nobody names the exchange, a session of any of the market's will do; indices follow the main one."""
+    if not (days["calendar"] == ANYWHERE).any():
+        return pl.lit(spec.calendar)
+    index = pl.col("symbol").str.split(":").list.get(1) == "INDEX"
+    return pl.when(index).then(pl.lit(spec.calendar)).otherwise(pl.lit(ANYWHERE))
 
 
 def clean_actions(raw: pl.DataFrame, pulls: pl.DataFrame, spec: MarketSpec) -> Cleaned:

@@ -14,7 +14,7 @@ from vprism_pipelines.market.calendars import calendar
 from vprism_pipelines.market.spec import MarketSpec
 from vprism_pipelines.quality.contracts import violations
 from vprism_pipelines.quality.revisions import classify_bars, classify_terms
-from vprism_pipelines.quality.rows import Cleaned, clean_actions, clean_bars, clean_instruments
+from vprism_pipelines.quality.rows import ANYWHERE, Cleaned, clean_actions, clean_bars, clean_instruments
 from vprism_pipelines.tables import INGESTS, QUARANTINE, SYMBOL_MAP
 from vprism_pipelines.warehouse import ledger
 from vprism_pipelines.warehouse.lake import Lake
@@ -249,4 +249,7 @@ def _sessions(spec: MarketSpec, raw: pl.DataFrame) -> pl.DataFrame:
         # Rows the calendar does not reach find no session and are quarantined as such.
         known = days.sessions(first, last) if first <= last else days.sessions(days.first_session, days.first_session)
         frames.append(known.with_columns(calendar=pl.lit(name)))
-    return pl.concat(frames)
+    if len(frames) > 1:
+        anywhere = pl.concat(frames).group_by("session").agg(pl.col("close").max(), pl.col("projected").all())
+        frames.append(anywhere.with_columns(calendar=pl.lit(ANYWHERE)))
+    return pl.concat(frames, how="diagonal")
