@@ -25,6 +25,8 @@ from vprism_pipelines.warehouse import acquire, analytics, golden, schema
 from vprism_pipelines.warehouse.house import House
 from vprism_pipelines.warehouse.ingest import Ingested, clean_pulls, ingest, pending
 from vprism_pipelines.warehouse.lake import Lake
+from vprism_pipelines.warehouse.publish import Published, publish
+from vprism_pipelines.warehouse.rebuild import build
 
 US = market("us")
 NOW = datetime(2026, 11, 20, 22, 0, tzinfo=UTC)  # a Friday, an hour after the close in New York
@@ -160,8 +162,8 @@ def scripted(name: str) -> type[Scripted]:
 
 
 @contextmanager
-def registered(*classes: type[Scripted]) -> Iterator[None]:
-    """The registry with these providers of the us market beside the real ones."""
+def registered(*classes: type[Scripted], alone: bool = False) -> Iterator[None]:
+    """The registry with these providers of the us market, beside the real ones or alone."""
     module = ModuleType("vprism_pipelines.providers.scripted_by_tests")
     entries = {}
     for kind in classes:
@@ -170,7 +172,7 @@ def registered(*classes: type[Scripted]) -> Iterator[None]:
         entries[kind.name] = registry.Entry(f"Scripted {kind.name}", where, ("us",), network=False)
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(sys.modules, module.__name__, module)
-        patch.setattr(registry, "PROVIDERS", MappingProxyType({**registry.PROVIDERS, **entries}))
+        patch.setattr(registry, "PROVIDERS", MappingProxyType(entries if alone else {**registry.PROVIDERS, **entries}))
         yield
 
 
@@ -252,6 +254,35 @@ def content(source: Bench | duckdb.DuckDBPyConnection) -> dict[str, pl.DataFrame
     }
 
 
-def acquire_all(house_: House, provider: str, days: tuple[date, date], run_id: str = "test") -> acquire.Acquired:
+# --- a whole installation without Dagster ---------------------------------------------------------------------------
+
+
+def acquire_all(place: House, provider: str, days: tuple[date, date], run_id: str = "test") -> acquire.Acquired:
     """Pull one provider for the us market."""
-    return acquire.acquire(house_, US, provider, days, run_id)
+    return acquire.acquire(place, US, provider, days, run_id)
+
+
+def refresh(place: House, provider: str, days: tuple[date, date], run_id: str = "test") -> Published:
+    """What a run does, without the conductor: pull, clean, remember, believe, analyse, publish."""
+    acquire_all(place, provider, days, run_id)
+    for dataset in ("bars", "actions"):
+        with place.warehouse.connect() as connection:
+            found = pending(connection, US, dataset)
+        if not found.is_empty():
+            cleaned = clean_pulls(place.lake, US, dataset, found)
+            with place.warehouse.transaction() as connection:
+                ingest(connection, US, dataset, found, cleaned)
+    build(place, US)
+    return publish(place.warehouse, run_id, place.clock())
+
+
+def published_content(place: House) -> dict[str, pl.DataFrame]:
+    """Every table that is a function of the lake alone, as readers see it."""
+    with duckdb.connect(str(place.settings.database), read_only=True) as connection:
+        connection.execute("SET TimeZone = 'UTC'")
+        return content(connection)
+
+
+def equal(one: Mapping[str, pl.DataFrame], other: Mapping[str, pl.DataFrame]) -> bool:
+    """Whether two contents are the same, bit for bit."""
+    return one.keys() == other.keys() and all(frame.equals(other[name]) for name, frame in one.items())

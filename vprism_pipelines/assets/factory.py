@@ -58,7 +58,7 @@ class Step:
 
     @property
     def run_id(self) -> str:
-        return str(self.context.run_id)
+        return str(self.context.run.run_id)
 
     @property
     def market(self) -> MarketSpec:

@@ -50,17 +50,15 @@ def build_daily(connection: duckdb.DuckDBPyConnection, spec: MarketSpec) -> Buil
             WHERE d.stage = 'analytics' AND {prefix(spec, "d.symbol")}
             GROUP BY d.symbol"""
     )
-    # Every beta rests on the benchmark: when its past changed, or it is new, so did all of them.
-    if spec.benchmark:
-        connection.execute(
-            f"""UPDATE work SET resumes = false
-                WHERE EXISTS (FROM work WHERE symbol = '{spec.benchmark}' AND NOT resumes)"""
-        )
-        connection.execute(
-            f"""INSERT INTO work SELECT symbol, min(session), false FROM golden.bars ANTI JOIN work USING (symbol)
-                WHERE {prefix(spec)} AND EXISTS (FROM work WHERE symbol = '{spec.benchmark}' AND NOT resumes)
-                GROUP BY symbol"""
-        )
+    # Every beta rests on the benchmark: what was computed before one of its bars came, or changed, is computed anew.
+    connection.execute(
+        f"""CREATE OR REPLACE TEMP TABLE resting AS
+            SELECT symbol, session FROM analytics.state WHERE {prefix(spec)}
+            AND session >= (SELECT from_session FROM work WHERE symbol = $benchmark)""",
+        {"benchmark": spec.benchmark},
+    )
+    connection.execute("UPDATE work SET resumes = false WHERE symbol IN (SELECT symbol FROM resting)")
+    connection.execute("INSERT INTO work SELECT symbol, session, false FROM resting ANTI JOIN work USING (symbol)")
     symbols = connection.execute("SELECT symbol, resumes FROM work ORDER BY symbol").fetchall()
     if not symbols:
         return Built(0, 0, {})
