@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -28,6 +29,7 @@ from vprism_pipelines.errors import CorruptLake, VprismError
 from vprism_pipelines.providers.base import Payload
 from vprism_pipelines.warehouse.bookkeeping import RunStep, record_step
 from vprism_pipelines.warehouse.house import House
+from vprism_pipelines.warehouse.publish import publish
 from vprism_pipelines.warehouse.rebuild import rebuild, replay
 
 SPAN = DAYS[0], DAYS[29]
@@ -39,26 +41,35 @@ def closes(code: str, delta: float = 0.0) -> bytes:
     return answer(bars, [action(code, DAYS[10], cash=0.5), action(code, DAYS[20], event_type="split", split_ratio=2)])
 
 
+@pytest.fixture(scope="module")
+def lived(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An installation that lived through a pull, a correction, and its publications; tests change copies of it."""
+    folder, provider, clock = tmp_path_factory.mktemp("lived") / "data", scripted("one"), Clock(EVENING)
+    provider.says = {"US:STOCK:A": closes("A"), "US:STOCK:B": closes("B")}
+    place = house(folder, clock=clock, universe={"us": ["A", "B"]})
+    with registered(provider, alone=True):
+        refresh(place, "one", SPAN, "run-1")
+        clock.now += timedelta(days=1)
+        provider.says["US:STOCK:A"] = closes("A", delta=1.0)
+        refresh(place, "one", SPAN, "run-2")
+    with place.warehouse.transaction() as connection:
+        record_step(connection, RunStep("run-2", "golden/us/bars", "cli", EVENING), clock.now)
+    return folder
+
+
 @pytest.fixture
 def one() -> Iterator[type[Scripted]]:
     provider = scripted("one")
-    provider.says = {"US:STOCK:A": closes("A"), "US:STOCK:B": closes("B")}
     with registered(provider, alone=True):
         yield provider
 
 
 @pytest.fixture
-def place(tmp_path: Path, one: type[Scripted]) -> House:
-    """An installation that lived through a pull, a correction, and its publications."""
-    clock = Clock(EVENING)
-    place = house(tmp_path, clock=clock, universe={"us": ["A", "B"]})
-    refresh(place, "one", SPAN, "run-1")
-    clock.now += timedelta(days=1)
-    one.says["US:STOCK:A"] = closes("A", delta=1.0)
-    one.immutable = False
-    refresh(place, "one", SPAN, "run-2")
-    with place.warehouse.transaction() as connection:
-        record_step(connection, RunStep("run-2", "golden/us/bars", "cli", EVENING), clock.now)
+def place(tmp_path: Path, lived: Path, one: type[Scripted]) -> House:
+    """A copy, published from where it is now: its views of the lake are its own."""
+    shutil.copytree(lived, tmp_path / "data")
+    place = house(tmp_path / "data", clock=Clock(EVENING + timedelta(days=1)))
+    publish(place.warehouse, "run-3", EVENING + timedelta(days=1))
     return place
 
 
@@ -79,7 +90,7 @@ def test_a_replay_asks_nobody_and_changes_nothing(place: House, one: type[Script
     assert report.fetches == 4
     assert told == [("one", 1, 2), ("one", 2, 2)]
     hashes = place.reader.query("SELECT content_hash FROM ops.snapshots ORDER BY snapshot")["content_hash"].to_list()
-    assert hashes[0] != hashes[1] == hashes[2] == report.published.content_hash
+    assert hashes[0] != hashes[1] == hashes[2] == hashes[3] == report.published.content_hash
     assert equal(published_content(place), before)
 
 
@@ -95,6 +106,7 @@ def test_a_rebuild_gives_the_same_tables_bit_for_bit_and_keeps_the_books(place: 
     assert place.reader.query("SELECT run_id FROM ops.snapshots ORDER BY snapshot")["run_id"].to_list() == [
         "run-1",
         "run-2",
+        "run-3",
         "rebuild",
     ]
     assert place.reader.query("SELECT DISTINCT run_id FROM raw.fetches ORDER BY 1")["run_id"].to_list() == [
