@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import date
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
 import polars as pl
@@ -158,3 +158,22 @@ def test_a_corrupt_file_of_the_lake_is_named_and_what_was_published_stays(tmp_pa
     assert refused.value.exit_status == 50
     assert str(refused.value.context["path"]).endswith(payloads.name)
     assert hashes(house) == before
+
+
+def test_a_new_session_of_a_market_costs_that_session(tmp_path: Path) -> None:
+    clock = [datetime(2026, 11, 19, 12, tzinfo=UTC)]
+    house = House(Settings(data_dir=tmp_path / "data"), clock=lambda: clock[0])
+    first = run_market(house, "vn", providers=["simulated"], start=date(2026, 9, 1))
+    assert first.success, first.failures  # several pulls at one instant do not contradict each other
+    clock[0] += timedelta(days=1)
+    second = run_market(house, "vn", providers=["simulated"], start=date(2026, 11, 1))
+    assert second.success, second.failures
+    newest = house.reader.query("SELECT max(session) AS day FROM golden.bars")["day"][0]
+    assert newest == date(2026, 11, 20)
+    (clean,) = (step for step in second.steps if step.asset == "clean/vn/bars")
+    listed = house.reader.query("SELECT count(*) AS n FROM golden.bars WHERE session = ?", [newest])["n"][0]
+    assert clean.metadata["new"] == listed > 0
+    assert clean.metadata["unchanged"] > 0
+    # Invented data says so wherever it goes.
+    flags = house.reader.query("SELECT bool_and(flags & 128 > 0) AS synthetic FROM golden.bars")
+    assert flags["synthetic"][0]
