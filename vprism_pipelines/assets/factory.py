@@ -17,6 +17,7 @@ from vprism_pipelines.assets.catalog import Node
 from vprism_pipelines.assets.resources import house_of
 from vprism_pipelines.errors import ProviderError, VprismError
 from vprism_pipelines.market.spec import MarketSpec, market
+from vprism_pipelines.providers.base import OVERLAP
 from vprism_pipelines.quality.datasets import CHECKS, Status
 from vprism_pipelines.tables import Table
 from vprism_pipelines.warehouse.bookkeeping import RunStep, record_step
@@ -66,10 +67,16 @@ class Step:
         return market(self.node.market)
 
     def asked(self) -> tuple[date, date]:
-        """Sessions to pull: the run's own dates where it names some, else its partitions, else everything."""
-        everything = (self.market.first_session, self.market.today(self.house.clock()))
-        first, last = self.window or everything
+        """Sessions to pull: the run's own dates where it names some, else its partitions, else everything.
+
+        The running month begins a little before its first day, or the last sessions of the month before would never
+        be asked for again: neither for late corrections nor because they were still running when they were pulled.
+        """
+        today = self.market.today(self.house.clock())
+        first, last = self.window or (self.market.first_session, today)
         tags = self.context.run.tags
+        if first <= today <= last:
+            first -= OVERLAP
         if START_TAG in tags:
             first = max(first, date.fromisoformat(tags[START_TAG]))
         if END_TAG in tags:

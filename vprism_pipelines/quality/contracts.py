@@ -21,13 +21,15 @@ def contract(table: Table) -> pa.DataFrameSchema:
     """The pandera schema of a table: types, nullability, value rules, key uniqueness, order of prices."""
     import pandera.polars as pa
 
+    # Comparing alone would let NaN pass: polars takes it for larger than any number.
+    finite = pa.Check(lambda data: data.lazyframe.select(pl.col(data.key).is_finite()), name="finite")
     rules: dict[str, list[Any]] = {
-        "positive": [pa.Check.gt(0)],
-        "not_negative": [pa.Check.ge(0)],
+        "positive": [pa.Check.gt(0), finite],
+        "not_negative": [pa.Check.ge(0), finite],
         "share": [pa.Check.in_range(0, 1)],
         "symbol": [pa.Check.str_matches(SYMBOL_PATTERN)],
         "currency": [pa.Check.str_matches(r"^[A-Z]{3}$")],
-        "finite": [pa.Check(lambda data: data.lazyframe.select(pl.col(data.key).is_finite()), name="finite")],
+        "finite": [finite],
         "": [],
     }
     columns = {
