@@ -443,3 +443,33 @@ def test_how_each_spelling_was_understood_is_told_once() -> None:
         ("AAPL", "US:STOCK:AAPL"),
         ("BRK-B", "US:STOCK:BRK.B"),
     ]
+
+
+# --- the contract ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("change", "check"),
+    [
+        ({"close": float("nan"), "high": float("nan")}, "finite"),
+        ({"high": float("inf")}, "finite"),
+        ({"open": 0.0, "low": 0.0}, "greater_than(0)"),
+        ({"low": 10.2}, "low <= open, close <= high"),
+        ({"volume": -1}, "greater_than_or_equal_to(0)"),
+        ({"symbol": "AAPL"}, "str_matches"),
+        ({"currency": "usd"}, "str_matches"),
+        ({"close": None}, "not_nullable"),
+    ],
+)
+def test_a_row_that_breaks_the_contract_is_found_whoever_let_it_pass(change: dict[str, Any], check: str) -> None:
+    accepted = cleaned({}).accepted.with_columns(known_to=None, change_class=pl.lit("new"), batch=1)
+    sound = CLEAN_BARS.conform(accepted)
+    assert violations(CLEAN_BARS, sound).is_empty()
+    broken = sound.with_columns(pl.lit(value, dtype=sound.schema[name]).alias(name) for name, value in change.items())
+    assert any(check in found for found in violations(CLEAN_BARS, broken)["check"])
+
+
+def test_a_key_that_is_there_twice_breaks_the_contract() -> None:
+    accepted = cleaned({}).accepted.with_columns(known_to=None, change_class=pl.lit("new"), batch=1)
+    sound = CLEAN_BARS.conform(accepted)
+    assert violations(CLEAN_BARS, pl.concat([sound, sound])).height > 0

@@ -56,15 +56,15 @@ def pending(
         connection: The private file.
         spec: Market.
         dataset: bars, actions or instruments.
-        window: Only unseen pulls that cover some of these sessions.
+        window: Only pulls that cover some of these sessions; the ones brought along may cover others.
         again: Also those already ingested, as a replay does.
 
     Returns:
-        fetch_id, provider, fetched_at, rows_path, parser_version, oldest first.
+        fetch_id, provider, fetched_at, rows_path, parser_version, run_id, oldest first.
     """
     table = connection.execute(
         """WITH pulls AS (
-               SELECT f.fetch_id, f.provider, f.fetched_at, f.rows_path, f.parser_version,
+               SELECT f.fetch_id, f.provider, f.fetched_at, f.rows_path, f.parser_version, f.run_id,
                       i.fetch_id IS NOT NULL AS seen,
                       ($first IS NULL OR coalesce(range_start <= $last, true) AND coalesce(range_end >= $first, true))
                           AS covers
@@ -73,8 +73,9 @@ def pending(
                    ON i.fetch_id = f.fetch_id AND i.dataset = $dataset AND i.parser_version = f.parser_version
                WHERE market = $market AND list_contains(frames, $dataset)),
            oldest AS (SELECT provider, min(fetched_at) AS since FROM pulls WHERE covers AND NOT seen GROUP BY provider)
-           SELECT fetch_id, provider, fetched_at, rows_path, parser_version FROM pulls LEFT JOIN oldest USING (provider)
-           WHERE $again OR (covers AND NOT seen) OR (seen AND fetched_at >= since)
+           SELECT fetch_id, provider, fetched_at, rows_path, parser_version, run_id
+           FROM pulls LEFT JOIN oldest USING (provider)
+           WHERE (covers AND ($again OR NOT seen)) OR (seen AND fetched_at >= since)
            ORDER BY fetched_at, fetch_id""",
         {
             "market": spec.code,
@@ -149,15 +150,7 @@ def ingest(
         DataQualityError: Fewer than `minimum_quality` of the rows are acceptable; nothing is written.
     """
     book = ledger.LEDGERS[dataset]
-    rows = cleaned.accepted.height + cleaned.quarantined.height
-    rejected = cleaned.quarantined.height
-    if rows and 1 - rejected / rows < minimum_quality and (rejected >= ENOUGH_TO_BLOCK or 2 * rejected > rows):
-        raise DataQualityError(
-            f"only {cleaned.accepted.height:,} of {rows:,} {dataset} rows are acceptable",
-            hint=f"reasons: {cleaned.reasons()}; lower MIN_DATA_QUALITY only if you know why",
-            market=spec.code,
-            check="rejection_rate",
-        )
+    _judge(spec, dataset, pulls, cleaned, minimum_quality)
     _prove(book, cleaned.accepted, dataset)
     batch = next_batch(connection)
     classify = classify_bars if dataset == "bars" else classify_terms
@@ -165,7 +158,7 @@ def ingest(
     _record(connection, spec, dataset, pulls, cleaned, batch)
     return Ingested(
         pulls=pulls.height,
-        rows=rows,
+        rows=cleaned.accepted.height + cleaned.quarantined.height,
         accepted=cleaned.accepted.height,
         quarantined=cleaned.quarantined.height,
         new=remembered.new,
@@ -179,6 +172,25 @@ def ingest(
 def prefix(spec: MarketSpec, column: str = "symbol") -> str:
     """SQL for "rows of this market"; written as a range so that row groups can be skipped."""
     return f"{column} >= '{spec.prefix}:' AND {column} < '{spec.prefix};'"
+
+
+def _judge(spec: MarketSpec, dataset: str, pulls: pl.DataFrame, cleaned: Cleaned, minimum_quality: float) -> None:
+    """Refuse rows too many of which are bad. The newest run's pulls are judged: once they are good again, earlier ones
+    that were refused come in with them, or one bad day would stop a market for weeks.
+    """
+    newest = pulls
+    if "run_id" in pulls.columns:
+        newest = pulls.sort("fetched_at").filter(pl.col("run_id") == pl.col("run_id").last())
+    accepted = cleaned.accepted.join(newest, on="fetch_id", how="semi").height
+    rejected = cleaned.quarantined.join(newest, on="fetch_id", how="semi").height
+    rows = accepted + rejected
+    if rows and 1 - rejected / rows < minimum_quality and (rejected >= ENOUGH_TO_BLOCK or 2 * rejected > rows):
+        raise DataQualityError(
+            f"only {accepted:,} of {rows:,} {dataset} rows are acceptable",
+            hint=f"reasons: {cleaned.reasons()}; lower MIN_DATA_QUALITY only if you know why",
+            market=spec.code,
+            check="rejection_rate",
+        )
 
 
 def _prove(book: ledger.Ledger, accepted: pl.DataFrame, dataset: str) -> None:
