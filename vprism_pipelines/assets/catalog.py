@@ -15,12 +15,16 @@ from vprism_pipelines.tables import (
     CLEAN_BARS,
     EVENTS,
     FACTOR_STEPS,
+    FINDINGS,
     GOLDEN_BARS,
     GOLDEN_SESSIONS,
     INSTRUMENTS,
+    PROPOSALS,
     RAW_ACTIONS,
     RAW_BARS,
     RAW_INSTRUMENTS,
+    SCORECARD,
+    SHADOW_RUNS,
     SNAPSHOTS,
     Table,
 )
@@ -111,6 +115,7 @@ def market_nodes(spec: MarketSpec) -> list[Node]:
     bars, actions, instruments = ("clean", code, "bars"), ("clean", code, "actions"), ("clean", code, "instruments")
     golden_bars, sessions = ("golden", code, "bars"), ("golden", code, "sessions")
     events, factors = ("golden", code, "actions"), ("golden", code, "factors")
+    findings = ("quality", code, "findings")
     return [
         *raw,
         Node(
@@ -155,13 +160,23 @@ def market_nodes(spec: MarketSpec) -> list[Node]:
             market=code,
         ),
         Node(
+            findings,
+            FINDINGS,
+            "What the exchange's rules forbid and statistics find odd in each provider's bars. Quarantined ones are no"
+            " candidates for golden.",
+            table,
+            code,
+            (bars, events, sessions),
+            market=code,
+        ),
+        Node(
             golden_bars,
             GOLDEN_BARS,
             "The one bar we believe per symbol and session, as traded: chosen among the providers by a"
             " reliability-weighted vote, with confidence and dissent.",
             table,
             code,
-            (bars, sessions),
+            (bars, sessions, findings),
             ("duplicates", "completeness", "whole_day_gap", "freshness"),
             market=code,
         ),
@@ -195,6 +210,34 @@ def market_nodes(spec: MarketSpec) -> list[Node]:
             ("contract",),
             market=code,
         ),
+        Node(
+            ("quality", code, "proposals"),
+            PROPOSALS,
+            "Corporate actions that prices imply and nobody declared, or that prices deny; people decide.",
+            table,
+            code,
+            (findings, golden_bars, factors),
+            market=code,
+        ),
+        Node(
+            ("quality", code, "scorecard"),
+            SCORECARD,
+            "What was right and wrong with each provider's bars, by symbol and month; providers compared with each"
+            " other, drift and health beside it.",
+            table,
+            code,
+            (findings, golden_bars),
+            market=code,
+        ),
+        Node(
+            ("quality", code, "shadow"),
+            SHADOW_RUNS,
+            "Providers and parsers on probation, compared with the one in use.",
+            table,
+            code,
+            (golden_bars,),
+            market=code,
+        ),
     ]
 
 
@@ -208,7 +251,7 @@ def nodes(markets: Sequence[MarketSpec] | None = None) -> list[Node]:
         "The read-only snapshot that everyone queries: proven, immutable, swapped in atomically at the end of a run.",
         frozenset({"duckdb"}),
         "warehouse",
-        tuple(node.key for node in listed if node.layer == "analytics"),
+        tuple(node.key for node in listed if node.layer in ("analytics", "quality")),
     )
     return [*listed, published]
 

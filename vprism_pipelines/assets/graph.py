@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 import dagster as dg
 
-from vprism_pipelines.assets import analytics, clean, golden, operations, raw
+from vprism_pipelines.assets import analytics, clean, findings, golden, operations, proposals, raw, scorecard, shadow
 from vprism_pipelines.assets.catalog import Node, nodes
 from vprism_pipelines.assets.factory import Body, build
 
@@ -15,6 +15,10 @@ BODIES: Mapping[tuple[str, str], Body] = {
     ("clean", "bars"): clean.bars,
     ("clean", "actions"): clean.actions,
     ("clean", "instruments"): clean.instruments,
+    ("quality", "findings"): findings.findings,
+    ("quality", "proposals"): proposals.proposals,
+    ("quality", "scorecard"): scorecard.scorecard,
+    ("quality", "shadow"): shadow.shadow,
     ("golden", "sessions"): golden.sessions,
     ("golden", "bars"): golden.bars,
     ("golden", "actions"): golden.actions,

@@ -1,0 +1,136 @@
+"""What each provider said, in one set of units and identifiers, all versions of it."""
+
+from __future__ import annotations
+
+from vprism_pipelines.tables.base import (
+    BATCH,
+    CHANGE_CLASS,
+    CURRENCY,
+    FETCH_ID,
+    FLAGS,
+    KNOWN_FROM,
+    KNOWN_TO,
+    PAYLOAD_ROW,
+    PROVIDER,
+    SESSION,
+    SYMBOL,
+    VALUE,
+    VOLUME,
+    Column,
+    Table,
+    prices,
+)
+
+CLEAN_BARS = Table(
+    "clean",
+    "bars_ledger",
+    ("symbol", "session", "provider", "known_from"),
+    "Everything every provider ever said about a session: versions, never overwritten.",
+    (
+        SYMBOL,
+        SESSION,
+        PROVIDER,
+        *prices(" on the stated price basis"),
+        VOLUME,
+        VALUE,
+        Column("adj_close", "DOUBLE", "the provider's own adjusted close", "currency per share", nullable=True),
+        CURRENCY,
+        Column("exchange", "VARCHAR", "venue, when the provider says", nullable=True),
+        Column("price_basis", "VARCHAR", "raw, split_adjusted or adjusted_by_source"),
+        FLAGS,
+        Column("provisional", "BOOLEAN", "the session was still running or settling when it was pulled"),
+        KNOWN_FROM,
+        KNOWN_TO,
+        CHANGE_CLASS,
+        FETCH_ID,
+        PAYLOAD_ROW,
+        BATCH,
+    ),
+    ohlc=True,
+)
+
+CLEAN_ACTIONS = Table(
+    "clean",
+    "corporate_actions_ledger",
+    ("symbol", "ex_date", "provider", "event_type", "seq", "known_from"),
+    "Corporate actions as each provider declared them (or as deduced from prices), all versions.",
+    (
+        SYMBOL,
+        Column("ex_date", "DATE", "first session without the entitlement"),
+        PROVIDER,
+        Column("event_type", "VARCHAR", "cash, split, stock_dividend, bonus, rights, capital_gain, spin_off"),
+        Column("seq", "INTEGER", "tells several events of one type on one day apart"),
+        Column("cash", "DOUBLE", "per share held before the event", "currency per share", rule="finite"),
+        Column("split_ratio", "DOUBLE", "new shares per old", "ratio", rule="positive"),
+        Column("bonus_ratio", "DOUBLE", "additional shares per old", "ratio", rule="not_negative"),
+        Column("rights_ratio", "DOUBLE", "subscribable shares per old", "ratio", rule="not_negative"),
+        Column("rights_price", "DOUBLE", "subscription price", "currency per share", rule="not_negative"),
+        CURRENCY,
+        Column("inferred", "BOOLEAN", "deduced from prices, declared by nobody"),
+        Column("detail", "VARCHAR", "the provider's own words", nullable=True),
+        KNOWN_FROM,
+        KNOWN_TO,
+        CHANGE_CLASS,
+        FETCH_ID,
+        PAYLOAD_ROW,
+        BATCH,
+    ),
+)
+
+INSTRUMENTS = Table(
+    "clean",
+    "instruments_ledger",
+    ("symbol", "provider", "known_from"),
+    "What each provider said a symbol is, all versions. clean.instruments shows them with the dates they are true.",
+    (
+        SYMBOL,
+        PROVIDER,
+        Column("name", "VARCHAR", "issuer or product", nullable=True),
+        Column("exchange", "VARCHAR", "venue code (market.spec)", nullable=True),
+        CURRENCY,
+        Column("listed", "DATE", "first trading day", nullable=True),
+        Column("delisted", "DATE", "last trading day", nullable=True),
+        Column("sector", "VARCHAR", "as the provider classifies", nullable=True),
+        Column("isin", "VARCHAR", "ISO 6166", nullable=True),
+        KNOWN_FROM,
+        KNOWN_TO,
+        CHANGE_CLASS,
+        FETCH_ID,
+        PAYLOAD_ROW,
+        BATCH,
+    ),
+)
+
+SYMBOL_MAP = Table(
+    "clean",
+    "symbol_map",
+    ("raw_symbol", "provider", "market"),
+    "How each provider's spelling was understood.",
+    (
+        Column("raw_symbol", "VARCHAR", "the provider's spelling"),
+        PROVIDER,
+        Column("market", "VARCHAR", "market hint"),
+        SYMBOL,
+        Column("rule_id", "VARCHAR", "rule of market.symbols that decided"),
+        Column("valid_from", "TIMESTAMPTZ", "first pull that used it"),
+    ),
+)
+
+QUARANTINE = Table(
+    "clean",
+    "quarantine",
+    ("fetch_id", "dataset", "payload_row"),
+    "Rows that were not believed, whole, with every reason.",
+    (
+        FETCH_ID,
+        Column("dataset", "VARCHAR", "bars, actions, …"),
+        PAYLOAD_ROW,
+        PROVIDER,
+        Column("market", "VARCHAR", "market code"),
+        Column("raw_symbol", "VARCHAR", "the provider's spelling", nullable=True),
+        Column("session", "DATE", "the date it claims", nullable=True),
+        Column("reasons", "VARCHAR[]", "names of the rules it broke"),
+        Column("row_json", "JSON", "the raw row"),
+        Column("fetched_at", "TIMESTAMPTZ", "when it was pulled"),
+    ),
+)
