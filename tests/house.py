@@ -21,7 +21,7 @@ from vprism_pipelines.market.spec import MarketSpec, market
 from vprism_pipelines.providers import registry
 from vprism_pipelines.providers.base import Capabilities, Dataset, Parsed, Payload, Quota, Request, raw_frame
 from vprism_pipelines.settings import Settings
-from vprism_pipelines.warehouse import acquire, analytics, golden, schema
+from vprism_pipelines.warehouse import acquire, across, analytics, findings, golden, revisions, schema
 from vprism_pipelines.warehouse.house import House
 from vprism_pipelines.warehouse.ingest import Ingested, clean_pulls, ingest, pending
 from vprism_pipelines.warehouse.lake import Lake
@@ -227,10 +227,13 @@ class Bench:
 
     def build(self) -> None:
         """Golden and analytics."""
-        golden.build_bars(self.connection, self.spec)
+        revisions.build_revisions(self.connection, self.spec)
         golden.build_events(self.connection, self.spec)
+        findings.build_findings(self.connection, self.spec)
+        golden.build_bars(self.connection, self.spec)
         golden.build_factors(self.connection, self.spec)
         analytics.build_daily(self.connection, self.spec)
+        across.build_market(self.connection, self.spec)
 
     def refresh(self, *, again: bool = False) -> None:
         """Everything from pending pulls to analytics."""

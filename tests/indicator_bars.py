@@ -9,8 +9,6 @@ import polars as pl
 import talib
 from hypothesis import strategies as st
 
-from vprism_pipelines.market.indicators import LOOKBACK
-
 EPOCH = date(2000, 1, 3)
 
 
@@ -79,10 +77,8 @@ def benchmark_of(rng: np.random.Generator, sessions: int, missing: float) -> pl.
 
 def continuation(bars: pl.DataFrame, state: pl.DataFrame) -> pl.DataFrame:
     """What a caller of an incremental computation passes: per symbol the tail up to its state, then the new bars."""
-    until = bars.join(state.select("symbol", until="session"), on="symbol", how="left", maintain_order="left")
-    old = pl.col("session") <= pl.col("until").fill_null(date.min)
-    age = old.sum().over("symbol").cast(pl.Int64) - pl.int_range(pl.len()).over("symbol")
-    return until.filter(~old | (age <= LOOKBACK)).drop("until")
+    since = bars.join(state.select("symbol", "since"), on="symbol", how="left", maintain_order="left")["since"]
+    return bars.filter(pl.col("session") >= since.fill_null(date.min))
 
 
 markets = st.tuples(

@@ -224,6 +224,36 @@ def test_the_same_row_said_twice_by_one_provider_is_one_event() -> None:
     assert merge_events(events({"cash": 1.0, "provider": "a"}, {"cash": 1.0, "provider": "a"}), ["a"]).height == 1
 
 
+@pytest.mark.parametrize(
+    ("one", "other", "paid"),
+    [
+        ("1st of 2017 (500 d)", "2nd of 2017 (500d)", 2),
+        ("final of 2016 (500 d)", "advance on 2017, 500 d", 2),
+        ("of 2016 (500 d)", "of 2016 (500d/share)", 1),
+        ("of 2016", "of 2015 and 2016", 1),
+        ("of 2016, 500", None, 1),
+        ("rights 5:1", "rights 100:20", 1),
+        ("a", "b", 1),
+    ],
+)
+def test_equal_amounts_are_two_events_only_if_the_words_name_two(one: str, other: str | None, paid: int) -> None:
+    said = events(*({"cash": 500.0, "provider": "a"} for _ in range(2))).with_columns(
+        detail=pl.Series([one, other], dtype=pl.String)
+    )
+    for rows in (said, said.reverse()):
+        merged = merge_events(rows, ["a"])
+        assert merged["cash"].to_list() == [500.0] * paid
+        assert merged.equals(merge_events(said, ["a"]))
+
+
+def test_a_decision_wins_over_every_rank_and_settles_a_conflict() -> None:
+    merged = merge_events(
+        events({"cash": 5.0, "provider": "a"}, {"cash": 6.0, "provider": "b"}, {"cash": 0.5, "provider": "detective"}),
+        ["a", "b"],
+    )
+    assert merged.select("provider", "cash", "n_sources", "conflict").rows() == [("detective", 0.5, 1, False)]
+
+
 def test_a_bonus_here_and_a_split_there_are_the_same_event() -> None:
     merged = merge_events(
         events(

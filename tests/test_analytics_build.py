@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from tests.histories import PROVIDERS, assert_equals_rebuilt
 from tests.house import DAYS, US, Bench, action, answer, bar
 from vprism_pipelines.market.indicators import LOOKBACK
-from vprism_pipelines.warehouse import analytics
+from vprism_pipelines.warehouse import across, analytics
 from vprism_pipelines.warehouse.indicator_tables import DAILY
 from vprism_pipelines.warehouse.lake import Lake
 
@@ -50,12 +50,14 @@ def tell(
 
 def built(bench: Bench) -> dict[str, int]:
     """Build everything; what the analytics step did."""
-    from vprism_pipelines.warehouse import golden
+    from vprism_pipelines.warehouse import findings, golden
 
-    golden.build_bars(bench.connection, bench.spec)
     golden.build_events(bench.connection, bench.spec)
+    findings.build_findings(bench.connection, bench.spec)
+    golden.build_bars(bench.connection, bench.spec)
     golden.build_factors(bench.connection, bench.spec)
     done = analytics.build_daily(bench.connection, bench.spec)
+    across.build_market(bench.connection, bench.spec)
     return {"written": done.written, **done.detail}
 
 

@@ -6,11 +6,13 @@ from datetime import date
 from typing import Any
 
 import polars as pl
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vprism_pipelines.quality.consensus import AGREEMENT_BP, PRIOR_RELIABILITY, vote
 from vprism_pipelines.quality.flags import BarFlag
+from vprism_pipelines.quality.reliability import outvoted
 
 DAY = date(2026, 1, 5)
 RANK = {"one": 0, "two": 1, "three": 2, "four": 3}
@@ -20,15 +22,22 @@ BASES = st.sampled_from(["raw", "adjusted_by_source"])
 def candidate(provider: str, close: float, **fields: Any) -> dict[str, Any]:
     """A bar of a provider; `note` stands for every column the vote does not look at."""
     plain = {"symbol": "US:STOCK:A", "session": DAY, "provider": provider, "close": close, "price_basis": "raw"}
-    return plain | {"flags": 0, "note": f"{provider}'s own"} | fields
+    spread = {"open": close, "high": close * 1.01, "low": close * 0.99, "volume": 1000}
+    return plain | spread | {"flags": 0, "doubt": 0, "note": f"{provider}'s own"} | fields
+
+
+def elect(bars: list[dict[str, Any]], reliability: dict[str, float] | None = None) -> pl.DataFrame:
+    weights = reliability or {}
+    return vote(pl.DataFrame([{"weight": weights.get(bar["provider"], PRIOR_RELIABILITY)} | bar for bar in bars]), RANK)
 
 
 def winner(*candidates: dict[str, Any], reliability: dict[str, float] | None = None) -> dict[str, Any]:
-    elected = vote(pl.DataFrame(list(candidates)), RANK, reliability or {})
+    elected = elect(list(candidates), reliability)
     assert elected.height == 1
     return elected.row(0, named=True)
 
 
+@settings(deadline=None)
 @given(
     st.floats(1, 1e6),
     st.floats(-2, 2),
@@ -112,9 +121,46 @@ def test_the_order_of_the_candidates_decides_nothing(
 ) -> None:
     bars = [candidate(name, close, symbol=symbol, price_basis=basis) for symbol, name, close, basis in rows]
     reliability = dict(zip(sorted(RANK), weights, strict=True))
-    first = vote(pl.DataFrame(bars), RANK, reliability)
+    first = elect(bars, reliability)
     random.shuffle(bars)
-    second = vote(pl.DataFrame(bars), RANK, reliability)
+    second = elect(bars, reliability)
     assert first.sort("symbol").equals(second.sort("symbol"))
     assert first.height == len({row[0] for row in rows})
     assert first["confidence"].is_between(0, 1).all()
+
+
+def test_where_closes_agree_range_and_volume_decide() -> None:
+    wrong_volume = candidate("one", 10.0, volume=100_000)
+    wrong_range = candidate("two", 10.0, high=20.0)
+    assert winner(wrong_volume, candidate("three", 10.0), candidate("four", 10.0))["provider"] == "three"
+    assert winner(wrong_range, candidate("three", 10.0), candidate("four", 10.0))["provider"] == "three"
+    assert winner(wrong_volume, wrong_range, candidate("three", 10.0))["provider"] == "three"
+    assert not winner(wrong_volume, candidate("three", 10.0))["flags"]
+
+
+def test_a_bar_with_a_range_wins_over_a_mere_close() -> None:
+    mere = candidate("one", 10.0, open=10.0, high=10.0, low=10.0)
+    assert winner(mere, candidate("two", 10.0), reliability={"one": 1.0, "two": 0.9})["provider"] == "two"
+
+
+@pytest.mark.parametrize("bit", [BarFlag.SPIKE, BarFlag.STALE_COPY, BarFlag.BAND_BREACH])
+def test_a_bar_that_a_check_doubts_alone_weighs_less(bit: BarFlag) -> None:
+    doubted, other = candidate("one", 10.0, doubt=int(bit)), candidate("two", 11.0)
+    assert winner(doubted, other)["provider"] == "two"
+    assert winner(doubted, other | {"doubt": int(bit)})["provider"] == "one"
+    assert winner(doubted | {"doubt": int(BarFlag.PLACEHOLDER)}, other)["provider"] == "one"
+
+
+def test_the_close_that_most_agree_with_counts_against_the_others() -> None:
+    bars = [candidate("one", 11.0), candidate("two", 10.0), candidate("three", 10.0)]
+    assert spoken_against(*bars) == {"one": 1.0}
+    assert spoken_against(*bars[:2]) == {"one": 0.5, "two": 0.5}
+    assert spoken_against(bars[0] | {"doubt": int(BarFlag.SPIKE)}, bars[1]) == {"one": 1.0}
+    assert spoken_against(*bars[1:]) == {}
+    pairs = [candidate("four", 11.0), *bars]
+    assert spoken_against(*pairs) == dict.fromkeys(RANK, 0.5)
+
+
+def spoken_against(*bars: dict[str, Any]) -> dict[str, float]:
+    found = outvoted(pl.DataFrame(list(bars)).with_columns(weight=pl.lit(0.5)))
+    return dict(found.select("provider", "against").iter_rows())

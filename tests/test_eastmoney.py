@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from tests.fault_server import FaultServer, fault_server_fixture  # noqa: F401
 from tests.provider_kit import FAULTS_BY_CODE, NOW, check, damaged, failures, payload, pull, report, survives
 from vprism_pipelines.errors import InvalidRange, Malformed, NoData, NotFound, ProviderError
-from vprism_pipelines.providers.base import Parsed, Provider
+from vprism_pipelines.providers.base import Parsed, Payload, Provider
 from vprism_pipelines.providers.eastmoney import EastmoneyProvider
 from vprism_pipelines.providers.transport import EGRESS
 
@@ -33,7 +33,8 @@ def answer(market: int = 1, code: str = "600036", lines: Any = LINES, **top: Any
 
 
 def read(body: str | bytes, **request: Any) -> Parsed:
-    return check(PROVIDER.parse(payload("eastmoney", body, market="cn", **request)))
+    asked = {"fqt": "0", **request.pop("params", {})}
+    return check(PROVIDER.parse(payload("eastmoney", body, market="cn", params=asked, **request)))
 
 
 def bars(body: str | bytes, **request: Any) -> pl.DataFrame:
@@ -82,11 +83,22 @@ def test_volume_is_in_lots_on_the_mainland_and_in_shares_elsewhere(
     assert (frame["volume_unit"][0], frame["currency"][0]) == (unit, currency)
 
 
-@pytest.mark.parametrize("fqt", ["1", "2"])
+@pytest.mark.parametrize("fqt", ["1", "2", "3", "qfq"])
 def test_an_adjusted_answer_is_refused_even_from_an_archive(fqt: str) -> None:
     for request in ({"params": {"fqt": fqt}}, {"url": f"https://push2his.eastmoney.com/x?fqt={fqt}"}):
         with pytest.raises(Malformed, match="adjusted"):
-            read(answer(), **request)
+            PROVIDER.parse(payload("eastmoney", answer(), market="cn", **request))
+
+
+def test_prices_of_which_nobody_says_whether_they_are_adjusted_are_taken_when_they_were_paid() -> None:
+    def unsaid(*lines: str) -> Payload:
+        return payload("eastmoney", answer(lines=list(lines)), market="cn")
+
+    assert check(PROVIDER.parse(unsaid(*LINES))).rows == 2
+    lowered = LINES[0].replace("39.", "38.")
+    for lines in ((lowered, LINES[1]), (",".join(LINES[0].split(",")[:6]),)):
+        with pytest.raises(Malformed, match="adjusted"):
+            PROVIDER.parse(unsaid(*lines))
 
 
 def test_weeks_and_months_are_not_taken_for_days() -> None:

@@ -223,6 +223,19 @@ def test_a_currency_switch_is_sometimes_announced() -> None:
     assert announced == pytest.approx(0.5, abs=0.1)
 
 
+def test_a_page_in_a_wrong_unit_is_off_by_one_factor_and_in_another_currency_it_says_so_throughout_or_never() -> None:
+    # Rounding to whole shares hides the factor of small volumes.
+    lots = damaged("volume_unit_run").filter(pl.col("volume") > 100_000)
+    lots = lots.with_columns(power=(pl.col("volume_seen") / pl.col("volume")).log10().round(3))
+    pages = damaged("currency_run").with_columns(announced=pl.col("currency_seen") != pl.col("currency"))
+    for pairs, column, values in ((lots, "power", 4), (pages, "announced", 2)):
+        runs = pairs.join(TRUTH.sort(KEY).select(*KEY, place=pl.int_range(pl.len()).over("symbol")), on=KEY)
+        told = runs.group_by("symbol", pl.col("place") // RUN).agg(pl.col(column).n_unique())
+        assert told[column].unique().to_list() == [1]
+        assert pairs[column].n_unique() == values
+    assert (pages.height % RUN, set(lots["power"].unique())) == (0, {-2.0, -1.0, 2.0, 3.0})
+
+
 def test_the_damage_depends_on_the_seed_and_the_bars_not_on_their_order() -> None:
     one, labels = Faults(1, 0.05).inject(TRUTH)
     again, same = Faults(1, 0.05).inject(TRUTH.sample(fraction=1, shuffle=True, seed=7))

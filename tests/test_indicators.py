@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import date
+
 import numpy as np
 import polars as pl
 import pytest
@@ -14,6 +16,7 @@ from vprism_pipelines.market.indicators import LEVELS, SCHEMA, SPLIT_LEVELS, cat
 
 ALL = [indicator.name for indicator in catalogue()]
 BENCHMARKED = {"beta_60", "beta_252", "corr_60"}
+STRENGTH = {"strength_60", "strength_252"}
 
 
 # --- the definitions ------------------------------------------------------------------------------------------------
@@ -89,15 +92,51 @@ def test_returns_momentum_liquidity_and_year_range_are_as_defined() -> None:
     bars = history(8, 900)
     daily, _ = compute(bars)
     close, ret = bars["close"], bars["close"].pct_change()
-    for n in (1, 5, 20, 60, 252):
+    for n in (1, 5, 20, 60, 120, 252):
         assert_close(daily[f"ret_{n}d"], close.pct_change(n))
     assert_close(daily["log_ret"], (1 + ret).log())
     assert_close(daily["mom_12_1"], close.shift(21) / close.shift(252) - 1)
-    assert_close(daily["adv_20"], bars["value"].rolling_mean(20))
+    for n in (50, 200):
+        assert_close(daily[f"above_sma_{n}"], close / close.rolling_mean(n) - 1)
+    for n in (20, 60):
+        assert_close(daily[f"adv_{n}"], bars["value"].rolling_mean(n))
     assert_close(daily["amihud_20"], (ret.abs() / bars["value"]).rolling_mean(20) * 1e9)
     assert daily["high_52w"].equals(bars["split_high"].rolling_max(252).alias("high_52w"))
     assert daily["low_52w"].equals(bars["split_low"].rolling_min(252).alias("low_52w"))
     assert_close(daily["pct_from_high"], bars["split_close"] / bars["split_high"].rolling_max(252) - 1)
+    assert_close(daily["pct_from_low"], bars["split_close"] / bars["split_low"].rolling_min(252) - 1)
+    for n in range(251, 900, 50):
+        year = bars[n - 251 : n + 1]
+        assert daily["since_high_52w"][n] == 251 - year["split_high"].to_numpy().argmax()
+        assert daily["since_low_52w"][n] == 251 - year["split_low"].to_numpy().argmin()
+
+
+def test_the_return_of_the_year_is_measured_from_the_last_close_of_the_one_before() -> None:
+    bars = history(8, 900, suspended=0.2)
+    closes = bars.select("session", "close").rows()
+    expected = []
+    for session, close in closes:
+        before = [c for s, c in closes if s.year == session.year - 1]
+        expected.append(close / before[-1] - 1 if before else None)
+    assert compute(bars)[0]["ret_ytd"].to_list() == expected
+
+
+def test_a_year_without_a_trade_leaves_the_next_one_without_a_beginning() -> None:
+    gap = [date(2020, 12, 30), date(2020, 12, 31), date(2022, 3, 1), date(2022, 3, 2), date(2023, 1, 2)]
+    bars = one_bar_a_day([10.0, 11.0, 12.0, 13.0, 26.0], session=gap)
+    assert compute(bars)[0]["ret_ytd"].to_list() == [None, None, None, None, 1.0]
+
+
+def test_the_idle_share_counts_the_sessions_of_the_exchange_without_a_trade() -> None:
+    bars = history(8, 400, suspended=0.3)
+    numbers = bars["session_no"].to_list()
+    expected = [
+        1 - len({*range(no - 59, no + 1)} & {*numbers[: i + 1]}) / 60 if no - numbers[0] >= 59 else None
+        for i, no in enumerate(numbers)
+    ]
+    found = compute(bars)[0]["idle_share_60"].to_list()
+    assert found == expected
+    assert max(share for share in found if share is not None) > 0.9  # no suspension is too long for it
 
 
 def test_vwap_is_what_a_share_cost_on_the_day_before_any_adjustment() -> None:
@@ -118,10 +157,16 @@ def test_beta_uses_the_sessions_that_both_sides_have() -> None:
             (pl.rolling_cov(own, other, window_size=n, ddof=1) / other.rolling_var(n)).alias(f"beta_{n}")
             for n in (60, 252)
         ),
+        *(
+            (pl.col("close") / pl.col("close").shift(n) / (pl.col("level") / pl.col("level").shift(n)) - 1).alias(
+                f"strength_{n}"
+            )
+            for n in (60, 252)
+        ),
         corr_60=pl.rolling_corr(own, other, window_size=60),
     )
     daily = compute(bars, benchmark=benchmark)[0].join(expected, on="session", how="left", suffix="_expected")
-    for name in sorted(BENCHMARKED):
+    for name in sorted(BENCHMARKED | STRENGTH):
         assert_close(daily[name], daily[f"{name}_expected"])
 
 
@@ -130,9 +175,11 @@ def test_the_benchmark_against_itself_has_beta_and_correlation_one() -> None:
     daily, _ = compute(bars, benchmark=bars.select("session", "close"))
     for name in BENCHMARKED:
         np.testing.assert_allclose(daily[name].drop_nulls(), 1, rtol=1e-12)
+    for name in STRENGTH:
+        assert set(daily[name].drop_nulls()) == {0.0}
     elsewhere = bars.select(pl.col("session") + pl.duration(days=5000), "close")
     for without in (None, elsewhere):
-        assert compute(bars, benchmark=without)[0].select(BENCHMARKED).null_count().row(0) == (400, 400, 400)
+        assert compute(bars, benchmark=without)[0].select(BENCHMARKED | STRENGTH).null_count().row(0) == (400,) * 5
 
 
 # --- warm-up, suspensions, flat markets -------------------------------------------------------------------------------
@@ -148,17 +195,20 @@ FIRST = {
     **{"mfi_14": 14, "cci_20": 19, "willr_14": 13, "aroon_up_25": 25, "aroon_down_25": 25, "roc_12": 12},
     **{"vwap": 0, "drawdown": 0, "max_dd_252": 251, "sharpe_252": 252, "sortino_252": 252},
     **{"high_52w": 251, "low_52w": 251, "pct_from_high": 251, "beta_60": 60, "beta_252": 252, "corr_60": 60},
-    **{"amihud_20": 20, "adv_20": 19},
+    **{"amihud_20": 20, "adv_20": 19, "adv_60": 59, "idle_share_60": 59, "strength_60": 60, "strength_252": 252},
+    **{"ret_120d": 120, "above_sma_50": 49, "above_sma_200": 199},
+    **{"pct_from_low": 251, "since_high_52w": 251, "since_low_52w": 251},
 }
 
 
 def test_every_column_starts_at_its_first_index_and_stays() -> None:
     bars = history(5, 300)
     daily, _ = compute(bars, benchmark=benchmark_of(np.random.default_rng(5), 400, 0.0))
-    starts = {name: daily[name].is_not_null().arg_max() for name in ALL}
+    assert {*ALL} - {*FIRST} == {"ret_ytd"}  # it begins with a year, not with a number of bars
+    starts = {name: daily[name].is_not_null().arg_max() for name in FIRST}
     assert starts == FIRST
-    assert daily.null_count().row(0, named=True) == {"symbol": 0, "session": 0, **FIRST}
-    assert {indicator.name: indicator.first for indicator in catalogue()} == FIRST
+    assert daily.select(*FIRST).null_count().row(0, named=True) == FIRST
+    assert {indicator.name: indicator.first for indicator in catalogue() if indicator.name in FIRST} == FIRST
 
 
 def test_a_window_across_a_suspension_is_null_from_more_than_twice_its_sessions() -> None:
@@ -181,7 +231,7 @@ def test_a_window_across_a_suspension_is_null_from_more_than_twice_its_sessions(
 def test_a_market_that_does_not_move_has_no_oscillators() -> None:
     daily, _ = compute(one_bar_a_day([10.0] * 400))
     silent = {"rsi_14", "adx_14", "plus_di_14", "minus_di_14", "stoch_k", "stoch_d", "willr_14", "cci_20", "mfi_14"}
-    undefined = silent | {"sharpe_252", "sortino_252"} | BENCHMARKED
+    undefined = silent | {"sharpe_252", "sortino_252"} | BENCHMARKED | STRENGTH
     assert {name for name in ALL if daily[name].is_null().all()} == undefined
     last = daily.row(-1, named=True)
     assert {last[name] for name in ("bb_lower_20", "bb_upper_20", "sma_200", "high_52w", "vwap")} == {10.0, 1000.0}
@@ -225,6 +275,9 @@ def test_results_are_numbers_or_null_and_within_their_bounds(drawn: tuple[int, l
     assert (daily["bb_lower_20"] <= daily["bb_upper_20"]).all()
     assert (daily.select("vol_20", "vol_252", "atr_14", "parkinson_20").min_horizontal().drop_nulls() >= 0).all()
     assert (daily["pct_from_high"] <= 0).all()
+    assert (daily["pct_from_low"] >= 0).all()
+    assert daily["idle_share_60"].is_between(0, 1).all()
+    assert daily["since_high_52w"].is_between(0, 251).all()
 
 
 @settings(max_examples=10, deadline=None)

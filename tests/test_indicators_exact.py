@@ -56,6 +56,30 @@ def test_neighbours_and_blocks_do_not_change_a_bit(drawn: tuple[int, list[int], 
     assert pl.concat(own for _, own in alone).sort("symbol").equals(state)
 
 
+@settings(max_examples=15, deadline=None)
+@given(st.integers(0, 2**32), st.integers(1, 6), st.sampled_from([0.0, 0.02]), st.sampled_from([0.0, 0.1]))
+def test_session_after_session_gives_exactly_what_a_rebuild_gives(
+    seed: int, sessions: int, suspended: float, missing: float
+) -> None:
+    """As a market lives: a few rows of many, which are computed alone."""
+    lengths = [150, 260, 300, 520, 900, 900, 900]
+    bars = pl.concat(history(seed + n, rows, f"S{n}", tick=0.01, suspended=suspended) for n, rows in enumerate(lengths))
+    # All end on one session, as what is listed today does.
+    last = bars["session_no"].max()
+    bars = bars.with_columns(session_no=pl.col("session_no") + last - pl.col("session_no").max().over("symbol"))
+    bars = bars.with_columns(session=pl.lit(EPOCH) + pl.duration(days=pl.col("session_no")))
+    newest = bars["session"].max()
+    benchmark = benchmark_of(np.random.default_rng(seed), (newest - EPOCH).days + 1, missing)
+    rebuilt, rebuilt_state = compute(bars, benchmark=benchmark)
+    _, state = compute(bars.filter(pl.col("session") <= newest - timedelta(days=sessions)), benchmark=benchmark)
+    for ago in reversed(range(sessions)):
+        until = newest - timedelta(days=ago)
+        known = continuation(bars.filter(pl.col("session") <= until), state)
+        more, state = compute(known, state, benchmark=benchmark)
+        assert more.equals(rebuilt.filter(session=until))
+    assert state.equals(rebuilt_state)
+
+
 def test_a_symbol_without_new_bars_keeps_its_state() -> None:
     quiet, busy = history(1, 700, "A"), history(2, 700, "B")
     _, state = compute(pl.concat([quiet, busy[:600]]))

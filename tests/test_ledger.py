@@ -365,3 +365,38 @@ def test_a_late_pull_brings_the_later_ones_of_its_provider_along(tmp_path: Path)
         assert chain["close"].to_list() == [10.0, 11.0, 10.0]
         assert late.fetch_id in bench.frame("FROM ops.ingests")["fetch_id"]
         assert US.prefix == "US"
+
+
+def test_a_rewritten_history_larger_than_a_row_group_is_kept_whole(tmp_path: Path) -> None:
+    """DuckDB 1.5.5 loses a large insert that follows one of no rows into the same table and transaction."""
+    sessions = pl.date_range(date(1990, 1, 1), date(2026, 1, 1), eager=True)
+    keys = pl.DataFrame({"symbol": [f"US:STOCK:A{n}" for n in range(10)]}).join(
+        sessions.to_frame("session"), how="cross"
+    )
+    assert keys.height > 122_880
+    with duckdb.connect(str(tmp_path / "ledger.duckdb")) as connection:
+        connection.execute("SET TimeZone = 'UTC'")
+        schema.ensure(connection, tmp_path)
+        for number, close in enumerate((10.0, 11.0), start=1):
+            rows = keys.with_columns(
+                provider=pl.lit("one"),
+                **dict.fromkeys(("open", "high", "low", "close"), pl.lit(close)),
+                volume=pl.lit(100),
+                value=pl.lit(None, dtype=pl.Float64),
+                adj_close=pl.lit(None, dtype=pl.Float64),
+                currency=pl.lit("USD"),
+                exchange=pl.lit(None, dtype=pl.String),
+                price_basis=pl.lit("raw"),
+                flags=pl.lit(0),
+                provisional=pl.lit(value=False),
+                known_from=pl.lit(datetime(2026, 1, number, tzinfo=UTC)),
+                fetch_id=pl.lit(f"pull {number}"),
+                payload_row=pl.int_range(pl.len()),
+            )
+            connection.begin()
+            done = remember(connection, BARS, rows, number, classify_bars)
+            connection.commit()
+        assert done.changed == keys.height
+        closes = "SELECT close, count(*) FROM clean.bars_ledger WHERE known_to IS {} NULL GROUP BY ALL"
+        assert connection.execute(closes.format("")).fetchall() == [(11.0, keys.height)]
+        assert connection.execute(closes.format("NOT")).fetchall() == [(10.0, keys.height)]

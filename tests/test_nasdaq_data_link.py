@@ -86,13 +86,10 @@ def test_nothing_is_asked_about_the_time_after_the_table_was_frozen() -> None:
 
 def test_a_page_names_the_request_for_the_next_one() -> None:
     first = payload("nasdaq_data_link", page([SPLIT_DAY], cursor="abc"), params={"ticker": "AAPL,MSFT"})
-    following = PROVIDER.following(first)
+    following = PROVIDER.parse(first).following
     assert following is not None
     assert following.params == {"ticker": "AAPL,MSFT", "qopts.cursor_id": "abc"}
-    assert "more pages" in PROVIDER.parse(first).notes[0]
-    assert PROVIDER.following(payload("nasdaq_data_link", page([SPLIT_DAY]))) is None
-    with pytest.raises(Malformed):
-        PROVIDER.following(payload("nasdaq_data_link", dataset([])))
+    assert PROVIDER.parse(payload("nasdaq_data_link", page([SPLIT_DAY]))).following is None
 
 
 # --- how answers are read --------------------------------------------------------------------------------------------

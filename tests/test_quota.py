@@ -8,6 +8,7 @@ import json
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -17,10 +18,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.house import scripted
 from vprism_pipelines.errors import QuotaExhausted, StorageUnwritable
-from vprism_pipelines.providers.base import Quota
+from vprism_pipelines.providers import registry
+from vprism_pipelines.providers.base import Limit, Quota
 from vprism_pipelines.providers.breaker import BreakerPolicy, CircuitBreaker, CircuitState
-from vprism_pipelines.providers.quota import Limiter
+from vprism_pipelines.providers.quota import Limiter, Metered
 from vprism_pipelines.providers.state import State
 
 NOON = datetime(2026, 3, 2, 12, 0, tzinfo=UTC).timestamp()
@@ -143,6 +146,114 @@ def test_a_clock_that_is_set_back_costs_one_window_not_the_difference() -> None:
     assert clock.now <= NOON - 86_400 + 62
 
 
+@settings(max_examples=60, deadline=None)
+@given(
+    windows=st.lists(
+        st.builds(Limit, st.integers(1, 40), st.sampled_from([1.0, 10.0, 60.0, 600.0, 3600.0])), max_size=3
+    ),
+    per_minute=st.none() | st.integers(1, 40),
+    count=st.integers(1, 150),
+)
+def test_any_number_of_windows_holds_at_once(windows: list[Limit], per_minute: int | None, count: int) -> None:
+    granted = grants(limiter(Clock(), Quota(per_minute=per_minute, windows=tuple(windows))), [1] * count)
+    for window in windows:
+        assert most_in_a_window(granted, window.seconds) <= window.most
+    if per_minute:
+        assert most_in_a_window(granted, 60) <= per_minute
+
+
+def test_providers_on_one_account_draw_on_one_allowance() -> None:
+    clock = Clock()
+    shared = Quota(per_minute=2, account="both")
+    limits = Limiter(State(None), {"a": shared, "b": shared}, clock=clock, sleep=clock.sleep)
+    assert grants(limits, [1], "a") + grants(limits, [1], "b") == [NOON, NOON]
+    assert grants(limits, [1], "a")[0] > NOON + 60
+
+
+# --- what is to come ----------------------------------------------------------------------------------------------
+
+
+@settings(max_examples=80, deadline=None)
+@given(
+    quota=st.builds(
+        Quota,
+        per_minute=st.none() | st.integers(3, 40),
+        burst=st.none() | st.integers(3, 10),
+        per_day=st.none() | st.integers(3, 60),
+        concurrency=st.just(1),
+        windows=st.lists(st.builds(Limit, st.integers(3, 40), st.sampled_from([10.0, 3600.0])), max_size=2).map(tuple),
+    ),
+    before=st.lists(st.integers(1, 3), max_size=40),
+    costs=st.lists(st.integers(1, 3), min_size=1, max_size=80),
+    latency=st.sampled_from([0.0, 0.5, 7.0]),
+)
+def test_a_forecast_is_what_then_happens(quota: Quota, before: list[int], costs: list[int], latency: float) -> None:
+    clock = Clock()
+    limits = limiter(clock, quota)
+
+    async def run(asked: list[int]) -> list[float]:
+        granted = []
+        for cost in asked:
+            while True:
+                try:
+                    async with limits.permit("p", cost) as at:
+                        granted.append(at)
+                        clock.now += latency
+                    break
+                except QuotaExhausted as used_up:
+                    clock.now += used_up.retry_after or 0
+        return granted
+
+    asyncio.run(run(before))
+    told = limits.timeline("p").extend(costs, latency)
+    granted = asyncio.run(run(costs))
+    assert told.begins == pytest.approx(granted[0], abs=0.02)
+    assert told.ends == pytest.approx(granted[-1] + latency, abs=0.02 * len(costs))
+    days = {datetime.fromtimestamp(at, UTC).date() for at in granted}
+    if quota.per_day:
+        assert told.days <= len(days) + 1
+        assert told.today == len(costs) or told.days > 1
+
+
+@pytest.mark.parametrize(
+    ("quota", "count", "minutes", "days", "limit"),
+    [
+        (Quota(per_minute=15, concurrency=1), 1590, 107, 1, "15/min"),
+        (Quota(windows=(Limit(300, 10), Limit(2_000, 600))), 5_000, 20.7, 1, "2,000/600 s"),
+        (Quota(per_day=25), 60, 2 * 24 * 60 - 12 * 60, 3, "25/day"),
+        (Quota(concurrency=4), 240, 1, 1, "latency"),
+    ],
+)
+def test_a_forecast_names_the_time_the_days_and_the_limit(
+    quota: Quota, count: int, minutes: float, days: int, limit: str
+) -> None:
+    told = limiter(Clock(), quota).timeline("p").extend([1] * count, 1.0 if limit == "latency" else 0.0)
+    assert (told.ends - NOON) / 60 == pytest.approx(minutes, rel=0.01)
+    assert (told.days, told.limit, told.today) == (days, limit, 25 if quota.per_day else count)
+
+
+def test_every_network_provider_states_its_limits_and_who_says_so() -> None:
+    offers = {name: registry.create(name).capabilities() for name, item in registry.PROVIDERS.items() if item.network}
+    assert {name for name, offer in offers.items() if not offer.quota.source} == set()
+    limited = {
+        name for name, offer in offers.items() if offer.quota.per_minute or offer.quota.per_day or offer.quota.windows
+    }
+    assert limited == set(offers)
+    assert offers["kbs"].quota.account == offers["vci"].quota.account != ""
+
+
+def test_a_provider_with_a_way_of_its_own_is_held_to_its_quota() -> None:
+    clock = Clock()
+    quota = Quota(per_day=2)
+    one = scripted("p")(clock=lambda: datetime.fromtimestamp(clock.now, UTC))
+    metered = Metered(one, limiter(clock, quota), one.clock)
+    (request,) = metered.plan("us", "bars", ["US:STOCK:A"], *[datetime(2026, 3, 2).date()] * 2, one.clock())
+    said = [asyncio.run(metered.fetch(request)) for _ in range(3)]
+    assert [payload.error for payload in said] == [None, None, "QUOTA_EXHAUSTED"]
+    assert len(one.asked) == 2
+    assert int(said[2].headers["retry-after"]) == 12 * 3600
+
+
 # --- days ---------------------------------------------------------------------------------------------------------
 
 
@@ -190,7 +301,7 @@ _ASKER = """
 import asyncio, json, sys, time
 from pathlib import Path
 from vprism_pipelines.providers.base import Quota
-from vprism_pipelines.providers.quota import Limiter
+from vprism_pipelines.providers.quota import Limiter, Metered
 from vprism_pipelines.providers.state import State
 
 path, quota, minute, hold, until = sys.argv[1], json.loads(sys.argv[2]), *map(float, sys.argv[3:6])
@@ -254,6 +365,28 @@ def test_the_place_of_a_process_that_died_is_free_after_its_lease() -> None:
     assert 119 < at - NOON < 125
 
 
+@pytest.mark.processes
+def test_the_place_of_a_process_that_was_killed_is_free_at_once(tmp_path: Path) -> None:
+    begin = """
+import asyncio, os, signal, sys
+from pathlib import Path
+from vprism_pipelines.providers.base import Quota
+from vprism_pipelines.providers.quota import Limiter
+from vprism_pipelines.providers.state import State
+
+async def main():
+    async with Limiter(State(Path(sys.argv[1])), {"p": Quota(concurrency=1)}).permit("p"):
+        os.kill(os.getpid(), signal.SIGKILL)
+
+asyncio.run(main())
+"""
+    assert subprocess.run([sys.executable, "-c", begin, str(tmp_path / "state")], check=False).returncode == -9
+    limits = Limiter(State(tmp_path / "state"), {"p": Quota(concurrency=1)})
+    started = time.monotonic()
+    grants(limits, [1])
+    assert time.monotonic() - started < 10
+
+
 def test_counters_survive_a_restart(tmp_path: Path) -> None:
     clock = Clock()
     for _ in range(3):
@@ -271,7 +404,7 @@ def test_the_state_stays_small() -> None:
         clock.now += 86_400
         grants(limits, [1] * 15)
     with state.transaction() as db:
-        counts = [db.execute(f"SELECT COUNT(*) FROM {table}").fetchone()[0] for table in ("draws", "days", "leases")]
+        counts = [db.execute(f"SELECT COUNT(*) FROM {table}").fetchone()[0] for table in ("draws", "days", "flights")]
     assert counts[0] <= 11
     assert counts[1] <= 9
     assert counts[2] == 0

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from datetime import date
+from datetime import date, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -105,6 +105,15 @@ def test_what_is_no_daily_bar_is_a_typed_error(body: str, kind: type[ProviderErr
     assert type(caught.value) is kind
 
 
+def test_an_answer_with_the_most_bars_there_can_be_speaks_for_no_session_before_its_first() -> None:
+    first, last = date(2018, 1, 1), date(2024, 1, 2)
+    days = [str(first + timedelta(days=day)) for day in range((last - first).days + 1)][-1970:]
+    whole = json.dumps([{**ROWS[0], "day": day} for day in days])
+    assert read(whole, start=first, end=last).answered == (date.fromisoformat(days[0]), last)
+    assert read(whole, start=date(2023, 1, 2), end=last).answered == (date(2023, 1, 2), last)
+    assert read(CHART, start=first, end=last).answered is None
+
+
 def test_bars_of_nobody_in_particular_are_refused() -> None:
     with pytest.raises(Malformed, match="symbol"):
         read(CHART, provider_symbol=None)
@@ -116,7 +125,7 @@ def test_factors_are_no_corporate_actions_but_can_be_read_as_what_they_are() -> 
     answer = payload("sina", FACTORS)
     with pytest.raises(NoData, match="2 adjustment factors"):
         PROVIDER.parse(answer)
-    assert read_factors(answer).rows() == [(date(1900, 1, 1), 1.0), (date(2024, 6, 13), 1.23)]
+    assert read_factors(answer).rows() == [(date(1900, 1, 1), 1.0, 1.0), (date(2024, 6, 13), 1.23, 1.23)]
     for body, kind in (
         (FACTORS.replace("1.23", "-1"), Malformed),
         ('var x={"total":0,"data":[]}', NoData),

@@ -45,6 +45,8 @@ from vprism_pipelines.market.symbols.tables import names
         ("US:STOCK:BRK.B", "nasdaq_data_link", "BRK_B"),
         ("CN:STOCK:SH600519", "tencent", "sh600519"),
         ("CN:STOCK:BJ920002", "tencent", "bj920002"),
+        ("CN:STOCK:BJ920002", "sina", "bj920002"),
+        ("CN:INDEX:SH000001", "sina", "sh000001"),
         ("HK:STOCK:00700", "tencent", "hk00700"),
         ("HK:INDEX:HSI", "tencent", "hkHSI"),
         ("CN:STOCK:SH600519", "eastmoney", "1.600519"),
@@ -179,7 +181,9 @@ def test_naming_the_asset_that_was_inferred_changes_nothing(raw: str, market: st
     _bare,
     st.sampled_from(["cn", "hk", "us", "vn"]),
     _assets,
-    st.sampled_from(["yahoo", "alpha_vantage", "nasdaq_data_link", "tencent", "eastmoney", "vci", "kbs", "files"]),
+    st.sampled_from(
+        ["yahoo", "alpha_vantage", "nasdaq_data_link", "tencent", "sina", "eastmoney", "vci", "kbs", "files"]
+    ),
 )
 def test_a_providers_spelling_comes_back_as_the_same_symbol(
     raw: str, market: str, asset: str | None, provider: str

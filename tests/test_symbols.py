@@ -93,6 +93,14 @@ def test_every_numbering_rule_reads_its_own_example(rule_id: str) -> None:
         ("BRK/B US Equity", "US:STOCK:BRK.B"),
         ("106.BRK_B", "US:STOCK:BRK.B"),
         ("usMSFT.OQ", "US:STOCK:MSFT"),
+        ("usBRK.B", "US:STOCK:BRK.B"),
+        ("usBRK.B.N", "US:STOCK:BRK.B"),
+        ("usF.N", "US:STOCK:F"),
+        ("usUSB", "US:STOCK:USB"),
+        ("usSPY.AM", "US:ETF:SPY"),
+        ("us.INX", "US:INDEX:SPX"),
+        ("usINX", "US:INDEX:SPX"),
+        ("usDJI", "US:INDEX:DJI"),
         ("NYSE ARCA:GLD", "US:ETF:GLD"),
         ("AMEX:SPY", "US:ETF:SPY"),
         ("US:STOCK:BRK-B", "US:STOCK:BRK.B"),
@@ -105,6 +113,12 @@ def test_every_numbering_rule_reads_its_own_example(rule_id: str) -> None:
 )
 def test_a_qualified_spelling_needs_no_market(raw: str, symbol: str) -> None:
     assert resolve(raw).symbol == symbol
+
+
+@pytest.mark.parametrize(("raw", "symbol"), [("USB", "US:STOCK:USB"), ("USFD", "US:STOCK:USFD")])
+def test_a_ticker_that_begins_with_us_is_whole(raw: str, symbol: str) -> None:
+    assert resolve(raw, market="us").symbol == symbol
+    assert resolve(raw).symbol is None
 
 
 @pytest.mark.parametrize(

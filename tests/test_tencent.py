@@ -106,6 +106,14 @@ def test_lines_are_quoted_in_their_own_currency() -> None:
     assert stated == {"sh600519": "CNY", "sh900901": "USD", "sz200002": "HKD", "hk00700": "HKD"}
 
 
+def test_an_answer_about_several_symbols_may_give_each_in_its_own_form() -> None:
+    node = {"sz000001": {"day": DAYS}, "hk00700": {"qfqday": [row[:6] for row in DAYS]}}
+    frame = bars(json.dumps({"code": 0, "data": node}))
+    assert frame["value"].to_list() == [107574.23, 67367.3, None, None]
+    assert frame["price_basis"].to_list() == ["raw", "raw", "adjusted_by_source", "adjusted_by_source"]
+    assert frame["row"].to_list() == [0, 1, 2, 3]
+
+
 def test_adjusted_series_are_never_taken_for_traded_prices() -> None:
     for key in ("qfqday", "hfqday"):
         parsed = read(kline(key=key))
@@ -199,8 +207,10 @@ def test_quotes_in_either_encoding_are_bars_that_still_move() -> None:
 def test_us_quotes_keep_the_code_that_tells_a_class_from_an_index() -> None:
     text = quote("usBRK.B", f2="BRK.B.N") + quote("usINX", f2=".INX")
     frame = bars(text)
-    assert frame["raw_symbol"].to_list() == ["usBRK.B.N", ".INX"]
+    assert frame["raw_symbol"].to_list() == ["usBRK.B.N", "us.INX"]
+    assert [resolve(raw).symbol for raw in frame["raw_symbol"]] == ["US:STOCK:BRK.B", "US:INDEX:SPX"]
     assert frame["volume_unit"].to_list() == [1.0, 1.0]
+    assert frame["currency"].to_list() == ["USD", "USD"]
 
 
 def test_quotes_of_nobody_and_of_symbols_without_a_trade_are_not_bars() -> None:

@@ -79,6 +79,12 @@ class Settings(BaseSettings):
         le=1,
         description="share of rows accepted below which a table is stopped",
     )
+    checks: dict[str, dict[str, dict[str, float]]] = Field(
+        default_factory=dict,
+        validation_alias="VPRISM_CHECKS",
+        description='JSON, {"completeness": {"HOSE": {"warn": 0.002, "fail": 0.005}}, "flat_run": {"*": {"value": 9}}}:'
+        " thresholds by check and exchange, instead of the defaults",
+    )
     providers: dict[str, list[str]] = Field(
         default_factory=dict,
         validation_alias="VPRISM_PROVIDERS",

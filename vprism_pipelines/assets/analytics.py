@@ -2,18 +2,33 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
+import duckdb
+
 from vprism_pipelines.assets.factory import Outcome, Step
-from vprism_pipelines.warehouse import analytics, measures
+from vprism_pipelines.market.spec import MarketSpec
+from vprism_pipelines.warehouse import across, analytics, measures
+from vprism_pipelines.warehouse.golden import Built
 
 
 def daily(step: Step) -> Outcome:
     """Returns, volatility and indicators."""
+    return _build(step, analytics.build_daily, "analytics.daily", "symbols looked at")
+
+
+def market(step: Step) -> Outcome:
+    """Quotes, breadth, sectors, ratings and correlation."""
+    return _build(step, across.build_market, "analytics.latest", "symbols that changed")
+
+
+def _build(
+    step: Step, build: Callable[[duckdb.DuckDBPyConnection, MarketSpec], Built], table: str, touched: str
+) -> Outcome:
     with step.writing() as (connection, tally):
-        built = analytics.build_daily(connection, step.market)
+        built = build(connection, step.market)
         tally.rows, tally.accepted = built.touched, built.written
-        count = measures.count(connection, "analytics.daily", step.market)
+        count = measures.count(connection, table, step.market)
     return Outcome(
-        count,
-        {"symbols looked at": built.touched, "rows written": built.written, **built.detail},
-        [measures.contract()],
+        count, {touched: built.touched, "rows written": built.written, **built.detail}, [measures.contract()]
     )

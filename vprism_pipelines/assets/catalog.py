@@ -10,6 +10,7 @@ import dagster as dg
 from vprism_pipelines.market.spec import MARKETS, MarketSpec
 from vprism_pipelines.providers import registry
 from vprism_pipelines.providers.base import Dataset
+from vprism_pipelines.quality.window_checks import WINDOW_CHECKS
 from vprism_pipelines.tables import (
     CLEAN_ACTIONS,
     CLEAN_BARS,
@@ -29,6 +30,7 @@ from vprism_pipelines.tables import (
     Table,
 )
 from vprism_pipelines.warehouse.indicator_tables import DAILY
+from vprism_pipelines.warehouse.market_tables import LATEST
 
 OWNERS = ["team:market-data"]
 PUBLISHED = dg.AssetKey(["published"])
@@ -167,6 +169,11 @@ def market_nodes(spec: MarketSpec) -> list[Node]:
             table,
             code,
             (bars, events, sessions),
+            (
+                *(name for name, check in WINDOW_CHECKS.items() if code in check.markets),
+                "blocked_symbols",
+                "blocked_sessions",
+            ),
             market=code,
         ),
         Node(
@@ -211,12 +218,24 @@ def market_nodes(spec: MarketSpec) -> list[Node]:
             market=code,
         ),
         Node(
+            ("analytics", code, "market"),
+            LATEST,
+            "What all symbols look like together: quotes (analytics.latest), breadth, sectors, ratings, correlation."
+            " One asset writes the five in one transaction, and only the sessions that changed.",
+            table,
+            code,
+            (("analytics", code, "daily"), golden_bars, instruments),
+            ("contract",),
+            market=code,
+        ),
+        Node(
             ("quality", code, "proposals"),
             PROPOSALS,
             "Corporate actions that prices imply and nobody declared, or that prices deny; people decide.",
             table,
             code,
             (findings, golden_bars, factors),
+            ("declared_actions",),
             market=code,
         ),
         Node(
@@ -226,7 +245,8 @@ def market_nodes(spec: MarketSpec) -> list[Node]:
             " other, drift and health beside it.",
             table,
             code,
-            (findings, golden_bars),
+            (findings, golden_bars, factors),
+            ("reconciliation", "gap_ratio", "duplicate_rows", "ingest_lag", "error_rate", "drift"),
             market=code,
         ),
         Node(
@@ -236,6 +256,7 @@ def market_nodes(spec: MarketSpec) -> list[Node]:
             table,
             code,
             (golden_bars,),
+            ("shadow_gate",),
             market=code,
         ),
     ]

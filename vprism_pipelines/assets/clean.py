@@ -9,13 +9,16 @@ from vprism_pipelines.assets.factory import Outcome, Step, markdown_table
 from vprism_pipelines.assets.plots import yearly
 from vprism_pipelines.providers import registry
 from vprism_pipelines.warehouse import measures
+from vprism_pipelines.warehouse.candidates import read_again
 from vprism_pipelines.warehouse.ingest import Ingested, clean_pulls, ingest, pending
+from vprism_pipelines.warehouse.revisions import Revised, build_revisions
 
 PREVIEW = 10  # rejected rows shown on the asset
 
 
 def bars(step: Step) -> Outcome:
-    """Clean and remember the bars of every pull not seen yet."""
+    """Clean and remember the bars of every pull not seen yet, as every parser in use or on probation reads them."""
+    read_again(step.house, step.market, step.run_id)
     return _remember(step, "bars")
 
 
@@ -40,6 +43,7 @@ def _remember(step: Step, dataset: str) -> Outcome:
     with step.writing() as (connection, tally):
         if cleaned:
             done = ingest(connection, spec, dataset, pulls, cleaned, house.settings.min_data_quality)
+        revised = build_revisions(connection, spec) if dataset == "bars" else Revised()
         tally.rows, tally.quarantined, tally.batch = done.rows, done.quarantined, done.batch
         tally.accepted, tally.unchanged = done.new + done.changed, done.unchanged
         total = measures.count(connection, table.full_name, spec)
@@ -51,6 +55,7 @@ def _remember(step: Step, dataset: str) -> Outcome:
         "changed": done.changed,
         "unchanged": done.unchanged,
         "quarantined": done.quarantined,
+        "changes by class": dg.MetadataValue.json(revised.classes),
         "rejected by reason": dg.MetadataValue.json(done.reasons),
         "quality": dg.MetadataValue.md(yearly(by_year)),
     }

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from datetime import date, timedelta
+from functools import lru_cache
 from typing import Any
 
 import dagster as dg
@@ -20,6 +21,7 @@ from vprism_pipelines.market.spec import MarketSpec, market
 from vprism_pipelines.providers.base import OVERLAP
 from vprism_pipelines.quality.datasets import CHECKS, Status
 from vprism_pipelines.tables import Table
+from vprism_pipelines.warehouse import column_lineage as declared_lineage
 from vprism_pipelines.warehouse.bookkeeping import RunStep, record_step
 from vprism_pipelines.warehouse.house import House
 from vprism_pipelines.warehouse.measures import Measurement
@@ -156,6 +158,7 @@ def build(node: Node, body: Body) -> dg.AssetsDefinition:
             metadata={
                 "dagster/row_count": outcome.rows,
                 "seconds": round(time.perf_counter() - started, 3),
+                **column_lineage(node),
                 **outcome.metadata,
             },
             check_results=[check_result(node, measurement) for measurement in outcome.measurements],
@@ -193,6 +196,31 @@ def column_schema(table: Table) -> dg.TableSchema:
             for column in table.columns
         ]
     )
+
+
+def column_lineage(node: Node) -> dict[str, dg.TableColumnLineage]:
+    """What the asset's columns are made of, in the columns of the assets of its market, as the dictionary declares."""
+    assets = _assets_by_table(node.market) if node.market else {}
+    made_of = {}
+    for column, sources in declared_lineage.sources(node.table).items():
+        places = [source.rpartition(".") for source in sources]
+        deps = [
+            dg.TableColumnDep(asset_key=key, column_name=name)
+            for table, _, name in places
+            for key in assets.get(table, ())
+            if key != node.asset_key
+        ]
+        if deps:
+            made_of[column] = deps
+    return {"dagster/column_lineage": dg.TableColumnLineage(made_of)} if made_of else {}
+
+
+@lru_cache
+def _assets_by_table(code: str) -> dict[str, list[dg.AssetKey]]:
+    found: dict[str, list[dg.AssetKey]] = {}
+    for node in catalog.market_nodes(market(code)):
+        found.setdefault(node.table.full_name, []).append(node.asset_key)
+    return found
 
 
 def check_spec(node: Node, name: str) -> dg.AssetCheckSpec:

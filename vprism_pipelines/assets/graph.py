@@ -24,6 +24,7 @@ BODIES: Mapping[tuple[str, str], Body] = {
     ("golden", "actions"): golden.actions,
     ("golden", "factors"): golden.factors,
     ("analytics", "daily"): analytics.daily,
+    ("analytics", "market"): analytics.market,
     ("published", "published"): operations.published,
 }
 

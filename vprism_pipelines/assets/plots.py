@@ -4,10 +4,20 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Mapping
+from itertools import groupby
+from xml.sax.saxutils import escape
 
 import polars as pl
 
-_ACCEPTED, _REJECTED, _INK = "#2f7d5b", "#c8553d", "#555"
+_ACCEPTED, _REJECTED, _INK, _GRID = "#2f7d5b", "#c8553d", "#555", "#e4e4e4"
+_SERIES = ("#2f7d5b", "#3b6fb5", "#c8803d", "#8a5fb0", "#c8553d", "#4d9aa8")
+_STATES = {
+    "present": ("#7cb798", "there"),
+    "flagged": ("#f0c04a", "flagged"),
+    "bad": ("#c8553d", "missing or quarantined"),
+    "unexpected": ("#ececec", "not expected"),
+}
+_WIDTH, _LEFT, _CELL = 760, 96, 10
 
 
 def yearly(rows: pl.DataFrame) -> str:
@@ -24,24 +34,110 @@ def yearly(rows: pl.DataFrame) -> str:
     )
 
 
-def line(values: Mapping[str, float], title: str) -> str:
-    """A trend as a line chart in Markdown."""
-    if len(values) < 2:
+def lines(series: Mapping[str, Mapping[str, float]], title: str, *, percent: bool = False) -> str:
+    """Trends as a line chart in Markdown.
+
+    Args:
+        series: Name -> label of the position -> value. Positions are all labels, sorted.
+        title: What is shown.
+        percent: Write the values as percent.
+    """
+    labels = sorted({label for points in series.values() for label in points})
+    values = [value for points in series.values() for value in points.values()]
+    if len(labels) < 2:
         return "_not enough points_"
-    points = list(values.values())
-    low, high = min(points), max(points)
+    low, high = min(values), max(values)
+    place = {label: _LEFT + n * (_WIDTH - _LEFT - 10) / (len(labels) - 1) for n, label in enumerate(labels)}
     scale = 100 / (high - low or 1)
-    step = 600 / (len(points) - 1)
-    path = " ".join(f"{40 + i * step:.1f},{120 - (value - low) * scale:.1f}" for i, value in enumerate(points))
-    first, last = next(iter(values)), list(values)[-1]
+
+    def said(value: float) -> str:
+        return f"{value:.2%}" if percent else f"{value:.4g}"
+
+    shapes = [
+        f'<path stroke="{_GRID}" d="M{_LEFT} {y}H{_WIDTH - 10}"/>'
+        f'<text x="{_LEFT - 6}" y="{y + 4}" text-anchor="end" fill="{_INK}">{said(value)}</text>'
+        for y, value in ((30, high), (80, (high + low) / 2), (130, low))
+        if value != low or y == 130
+    ]
+    named = _LEFT + len(title) * 7 + 24
+    for number, (name, points) in enumerate(series.items()):
+        color = _SERIES[number % len(_SERIES)]
+        path = " ".join(f"{place[label]:.1f},{130 - (points[label] - low) * scale:.1f}" for label in sorted(points))
+        shapes.append(f'<polyline fill="none" stroke="{color}" stroke-width="1.6" points="{path}"/>')
+        shapes.append(f'<text x="{named}" y="14" fill="{color}">{escape(name)}</text>')
+        named += len(name) * 7 + 16
     svg = (
-        '<svg xmlns="http://www.w3.org/2000/svg" width="660" height="150" font-family="sans-serif" font-size="11">'
-        f'<polyline fill="none" stroke="{_ACCEPTED}" stroke-width="1.5" points="{path}"/>'
-        f'<g fill="{_INK}"><text x="40" y="12">{title}</text><text x="0" y="122">{low:.4g}</text>'
-        f'<text x="0" y="24">{high:.4g}</text><text x="40" y="140">{first}</text>'
-        f'<text x="640" y="140" text-anchor="end">{last}</text></g></svg>'
+        f'<text x="{_LEFT}" y="14" fill="{_INK}">{escape(title)}</text>{"".join(shapes)}'
+        f'<g fill="{_INK}">{_dates(labels, (_WIDTH - _LEFT - 10) / (len(labels) - 1), 148)}</g>'
     )
-    return f"![{title}]({_data_uri(svg)})"
+    return f"![{title}]({_data_uri(_svg(_WIDTH, 156, svg))})"
+
+
+def heat_map(cells: pl.DataFrame, title: str) -> str:
+    """A row of coloured cells per symbol, in Markdown: green there, yellow flagged, red bad, grey not expected.
+
+    Args:
+        cells: symbol, column, state (`present`, `flagged`, `bad`, `unexpected`); symbols in the order in which they are
+            drawn, columns in the order of their text. One row for every symbol and column.
+        title: What is shown.
+    """
+    if cells.is_empty():
+        return "_nothing to show_"
+    symbols = cells["symbol"].unique(maintain_order=True).to_list()
+    columns = cells["column"].unique().sort().to_list()
+    step = max(4, min(14, (_WIDTH - _LEFT) // len(columns)))
+    at = {column: number for number, column in enumerate(columns)}
+    # One path per state, one stroke per run of equal cells: sixty symbols of a calm market are a few kilobytes.
+    strokes: dict[str, list[str]] = {state: [] for state in _STATES}
+    states = {symbol: dict.fromkeys(columns, "unexpected") for symbol in symbols}
+    for symbol, column, state in cells.select("symbol", "column", "state").iter_rows():
+        states[symbol][column] = state
+    for row, symbol in enumerate(symbols):
+        y = 46 + row * _CELL
+        for state, run in groupby(columns, key=states[symbol].__getitem__):
+            covered = [at[column] for column in run]
+            strokes[state].append(f"M{_LEFT + covered[0] * step} {y}h{len(covered) * step}")
+    drawn = "".join(
+        f'<path stroke="{_STATES[state][0]}" stroke-width="{_CELL - 1.5}" d="{"".join(parts)}"/>'
+        for state, parts in strokes.items()
+        if parts
+    )
+    names = "".join(
+        f'<text x="{_LEFT - 6}" y="{49.5 + row * _CELL}" text-anchor="end">{escape(symbol.split(":")[-1])}</text>'
+        for row, symbol in enumerate(symbols)
+    )
+    width = _LEFT + len(columns) * step + 10
+    svg = (
+        f'<text x="{_LEFT}" y="12">{escape(title)}</text>{_legend()}'
+        f'<g font-size="9">{names}{_dates(columns, step, 46 + len(symbols) * _CELL + 6)}</g>'
+    )
+    height = 46 + len(symbols) * _CELL + 14
+    picture = _svg(max(width, 560), height, f'{drawn}<g fill="{_INK}">{svg}</g>')
+    return f"![{title}]({_data_uri(picture)})"
+
+
+def _legend() -> str:
+    parts, x = [], _LEFT
+    for color, meaning in _STATES.values():
+        parts.append(
+            f'<path stroke="{color}" stroke-width="9" d="M{x} 27h9"/><text x="{x + 14}" y="31">{meaning}</text>'
+        )
+        x += 14 + len(meaning) * 7 + 16
+    return "".join(parts)
+
+
+def _dates(columns: list[str], step: float, y: float) -> str:
+    """The first column of every month, or of every year where there are many, as far apart as their text is wide."""
+    shown, free = [], 0.0
+    length = len("2024-01") if len({column[:7] for column in columns}) <= 24 else len("2024")
+    for number, column in enumerate(columns):
+        label = column[:length]
+        x = _LEFT + number * step
+        changes = number == 0 or columns[number - 1][:length] != label
+        if changes and x >= free:
+            shown.append(f'<text x="{x:.1f}" y="{y}">{label}</text>')
+            free = x + len(label) * 5.5 + 8
+    return "".join(shown)
 
 
 def _stacked(bars: Mapping[str, tuple[int, int]]) -> str:
@@ -60,10 +156,14 @@ def _stacked(bars: Mapping[str, tuple[int, int]]) -> str:
         )
         if position % max(1, len(bars) // 8) == 0:
             shapes.append(f'<text x="{x}" y="135" fill="{_INK}">{label}</text>')
+    shapes.append(f'<text x="0" y="24" fill="{_INK}">{top:,}</text>')
+    return _svg(60 + width * len(bars), 150, "".join(shapes))
+
+
+def _svg(width: float, height: float, content: str) -> str:
     return (
-        f'<svg xmlns="http://www.w3.org/2000/svg" width="{60 + width * len(bars)}" height="150"'
-        f' font-family="sans-serif" font-size="11">{"".join(shapes)}'
-        f'<text x="0" y="24" fill="{_INK}">{top:,}</text></svg>'
+        f'<svg xmlns="http://www.w3.org/2000/svg" width="{width}" height="{height}" viewBox="0 0 {width} {height}"'
+        f' font-family="sans-serif" font-size="11">{content}</svg>'
     )
 
 

@@ -57,6 +57,7 @@ _NEUTRAL: Mapping[str, Any] = {
     "inferred": False,
 }
 TERMS: tuple[str, ...] = ("cash", "split_ratio", "bonus_ratio", "rights_ratio", "rights_price")
+_RATIOS = ("split_ratio", "bonus_ratio", "rights_ratio")
 
 # What an event moves. Providers name one event differently (a bonus of 20 % is a split of 1.2), so a kind is the
 # finest grain at which two of them can be said to talk about the same thing.
@@ -69,6 +70,9 @@ _KINDS: Mapping[str, str] = {
     "rights": "rights",
     "spin_off": "spin_off",
 }
+
+DECISIONS = "detective"
+"""The provider whose events are people's decisions (`providers.detective`); they win over what anybody declared."""
 
 
 def _ratios() -> dict[float, tuple[int, int]]:
@@ -212,38 +216,52 @@ def projections(events: pl.DataFrame) -> dict[str, str]:
 # --- merging what several providers declare -------------------------------------------------------------------------
 
 
+def event_kind() -> pl.Expr:
+    """What an event moves, from event_type and split_ratio: cash, shares, rights or spin_off.
+
+    A spin-off stated as a share ratio is the same statement as the "split" other providers make of it: shares.
+    """
+    return (
+        pl.when((pl.col("event_type") == "spin_off") & (pl.col("split_ratio") != 1))
+        .then(pl.lit("shares"))
+        .otherwise(pl.col("event_type").replace_strict(_KINDS, return_dtype=pl.String))
+        .alias("kind")
+    )
+
+
 def merge_events(events: pl.DataFrame, rank: Sequence[str], *, tolerance: float = 1e-4) -> pl.DataFrame:
     """One account of every event out of the accounts of several providers.
 
     For each symbol, ex-date and kind (cash, shares, rights, spin-off) the best-ranked provider's rows stand, all of
-    them: two dividends on one day are two events, an identical row said twice is one. Rows deduced from prices count
-    only where nobody declared that kind on that day.
+    them: two dividends on one day are two events, an identical row said twice is one. Equal terms are said twice
+    unless the providers' own words (`detail`) tell the rows apart: each names a number, a year or an instalment, that
+    the other does not. Rows deduced from prices count only where nobody declared that kind on that day.
+
+    A decision (provider `DECISIONS`) stands before every rank; one without terms says that nothing happened and
+    leaves no row. Withdrawn rows do not count.
 
     Args:
-        events: Rows of `EVENTS` from any number of providers, in any order.
+        events: Rows of `EVENTS` from any number of providers, in any order; optionally detail (String) and withdrawn
+            (Boolean).
         rank: Provider names, most trusted first; others follow by name.
         tolerance: Relative difference in size up to which two providers agree (they round).
 
     Returns:
         The standing rows, ordered, with `n_sources` (Int64: providers that agree with the row's, itself included)
-        and `conflict` (Boolean: some provider states another size).
+        and `conflict` (Boolean: some provider states another size, and nobody has decided).
     """
+    if "withdrawn" in events.columns:
+        events = events.filter(~pl.col("withdrawn").fill_null(value=False))
     full = conform(events)
-    order = {name: position for position, name in enumerate(rank)}
+    order = {name: position for position, name in enumerate((DECISIONS, *rank))}
     key = ["symbol", "ex_date", "kind"]
-    # A spin-off stated as a share ratio is the same statement as the "split" other providers make of it.
-    kind = (
-        pl.when((pl.col("event_type") == "spin_off") & (pl.col("split_ratio") != 1))
-        .then(pl.lit("shares"))
-        .otherwise(pl.col("event_type").replace_strict(_KINDS, return_dtype=pl.String))
-    )
     rows = (
         full.with_columns(
             pl.col("provider").fill_null(""),
-            kind.alias("kind"),
+            event_kind(),
             pl.col("provider").replace_strict(order, default=len(order), return_dtype=pl.Int64).alias("_rank"),
         )
-        .unique(["symbol", "ex_date", "event_type", *TERMS, "currency", "provider", "inferred"], keep="first")
+        .pipe(_said_once)
         .filter(~pl.col("inferred") | pl.col("inferred").all().over(key))
         .sort(*key, "_rank", "provider", "event_type", *TERMS, "currency", nulls_last=True)
     )
@@ -262,12 +280,43 @@ def merge_events(events: pl.DataFrame, rank: Sequence[str], *, tolerance: float 
         .agg(
             pl.col("provider").first(),
             pl.col("agree").sum().cast(pl.Int64).alias("n_sources"),
-            (~pl.col("agree").all()).alias("conflict"),
+            (~pl.col("agree").all() & (pl.col("provider").first() != DECISIONS)).alias("conflict"),
         )
     )
+    nothing = pl.all_horizontal(pl.col(name) == _NEUTRAL[name] for name in ("cash", *_RATIOS))
     extra = [name for name in events.columns if name not in EVENTS]
     return (
         rows.join(verdict, on=[*key, "provider"], maintain_order="left")
+        .filter(~nothing | (pl.col("provider") != DECISIONS))
         .with_columns(pl.col("provider").replace("", None))
         .select(*EVENTS, *extra, "n_sources", "conflict")
     )
+
+
+def _said_once(rows: pl.DataFrame) -> pl.DataFrame:
+    """The rows without repetitions: equal terms of one provider on one day whose words name nothing of their own."""
+    same = ["symbol", "ex_date", "event_type", *TERMS, "currency", "provider", "inferred"]
+    if "detail" not in rows.columns:
+        return rows.unique(same, keep="first")
+    ordered = rows.sort(*same, pl.col("detail").str.len_chars(), "detail", nulls_last=True).with_row_index("_row")
+    copies = ordered.filter(pl.struct(same).is_duplicated()).select("_row", *same, _named=_named())
+    pairs = copies.join(copies, on=same, suffix="_other", nulls_equal=True).filter(
+        pl.col("_row") != pl.col("_row_other")
+    )
+    within = pl.col("_named").list.set_difference("_named_other").list.len() == 0
+    equal = within & (pl.col("_named_other").list.set_difference("_named").list.len() == 0)
+    repeats = pairs.filter(within & (~equal | (pl.col("_row_other") < pl.col("_row"))))["_row"]
+    return ordered.filter(~pl.col("_row").is_in(repeats.implode())).drop("_row")
+
+
+def _named() -> pl.Expr:
+    """Numbers in an event's own words, years and instalments among them, but not its amount or its ratio (100:20)."""
+    words = (
+        pl.col("detail")
+        .fill_null("")
+        .str.replace_all(r"[\d.,]+\s*:\s*[\d.,]+", " ")
+        .str.replace_all(r"(\d)[.,](\d{3})\b", "$1$2")
+    )
+    amounts = pl.concat_list(pl.col(name).cast(pl.Int64, strict=False) for name in ("cash", "rights_price"))
+    numbers = words.str.extract_all(r"\d+").list.eval(pl.element().cast(pl.Int64, strict=False))
+    return numbers.list.drop_nulls().list.unique().list.set_difference(amounts)

@@ -1,7 +1,7 @@
 """Daily indicators of every symbol of a market: what they are, as data, and one function that computes them all.
 
     daily, state = compute(history)
-    more, state = compute(tail_and_new_sessions, state)      # costs LOOKBACK sessions, not the history
+    more, state = compute(tail_and_new_sessions, state)      # costs the new sessions, not the history
 
 Both ways give the same bits (`market.kernels` says how). Definitions are in `market.formulas`.
 
@@ -13,116 +13,36 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from itertools import pairwise
-from typing import Literal
 
 import numpy as np
 import polars as pl
 
-from vprism_pipelines.market import formulas
-from vprism_pipelines.market.formulas import Bars, Benchmark, Columns
-from vprism_pipelines.market.kernels import Array, Layout, Resume, Rows, running_maximum
+from vprism_pipelines.market.formulas import evaluate
+from vprism_pipelines.market.indicator_catalogue import CATALOGUE, Basis, Indicator, Unit
+from vprism_pipelines.market.indicator_inputs import Bars, Benchmark, Shared, shared
+from vprism_pipelines.market.kernels import Array, Layout, Resume, Rows, pick, running_maximum, year_ends
+from vprism_pipelines.market.recursive import STATE, Columns
 
-Basis = Literal["total_return", "split_adjusted", "raw", "value"]
-Unit = Literal["fraction", "percent", "points", "price", "shares", "currency", "ratio"]
-"""`points`: 0 to 100 or around ±100 by convention."""
-
-
-@dataclass(frozen=True, slots=True)
-class Indicator:
-    """One column of `analytics.daily`.
-
-    Attributes:
-        name: Column name.
-        description: What it is, in one line.
-        unit: What a value of 1 means.
-        first: Index within the symbol's traded bars of its first value; null before.
-        window: Sessions the window covers; null where they span more than twice as many exchange sessions
-            (suspension). None for recursive indicators, which remember everything.
-        basis: Prices it is computed from.
-        level: Whether it scales with the price.
-    """
-
-    name: str
-    description: str
-    unit: Unit
-    first: int
-    window: int | None
-    basis: Basis = "total_return"
-    level: bool = False
-
-    @property
-    def kind(self) -> Literal["window", "recursive"]:
-        return "recursive" if self.window is None else "window"
-
-
-def _return(name: str, text: str, n: int) -> Indicator:
-    return Indicator(name, text, "fraction", n, n)
-
-
-def _price(name: str, text: str, first: int, *, recursive: bool = False) -> Indicator:
-    return Indicator(name, text, "price", first, None if recursive else first + 1, level=True)
-
-
-_CATALOGUE: tuple[Indicator, ...] = (
-    _return("ret_1d", "return since the previous traded session", 1),
-    _return("log_ret", "natural logarithm of 1 + ret_1d", 1),
-    *(_return(f"ret_{n}d", f"return over {n} sessions", n) for n in (5, 20, 60, 252)),
-    _return("mom_12_1", "return from 252 to 21 sessions ago (12-1 momentum)", 252),
-    *(_return(f"vol_{n}", f"annualised sample deviation of {n} log returns", n) for n in (20, 60, 252)),
-    Indicator("parkinson_20", "annualised high-low range volatility (Parkinson 1980)", "fraction", 19, 20, "raw"),
-    *(_price(f"sma_{n}", f"mean close of {n} sessions", n - 1) for n in (5, 10, 20, 50, 100, 200)),
-    *(
-        _price(
-            f"ema_{n}", f"exponential mean of close, alpha 2/{n + 1}, seeded with the first mean", n - 1, recursive=True
-        )
-        for n in (12, 26, 50, 200)
-    ),
-    _price("wma_20", "linearly weighted mean close of 20 sessions", 19),
-    Indicator("rsi_14", "relative strength index (Wilder); null if 14 moves were all zero", "points", 14, None),
-    _price("macd", "12-session minus 26-session exponential mean, both begun at index 25", 33, recursive=True),
-    _price("macd_signal", "9-session exponential mean of macd", 33, recursive=True),
-    _price("macd_hist", "macd minus macd_signal", 33, recursive=True),
-    _price("bb_mid_20", "middle Bollinger band, sma_20", 19),
-    _price("bb_upper_20", "sma_20 plus 2 population deviations", 19),
-    _price("bb_lower_20", "sma_20 minus 2 population deviations", 19),
-    _price("atr_14", "average true range (Wilder)", 14, recursive=True),
-    Indicator("natr_14", "atr_14 / close * 100", "percent", 14, None),
-    Indicator("adx_14", "average directional movement index (Wilder); null on zero range", "points", 27, None),
-    Indicator("plus_di_14", "upward directional indicator; null on zero range", "points", 14, None),
-    Indicator("minus_di_14", "downward directional indicator; null on zero range", "points", 14, None),
-    Indicator("stoch_k", "slow stochastic %K (14, 3); null on zero range", "points", 17, 18),
-    Indicator("stoch_d", "3-session mean of stoch_k", "points", 17, 18),
-    Indicator("obv", "on-balance volume since the first bar", "shares", 0, None),
-    Indicator("mfi_14", "money flow index; null without flow", "points", 14, 14),
-    Indicator("cci_20", "commodity channel index; null without deviation", "points", 19, 20),
-    Indicator("willr_14", "Williams %R, -100 to 0; null on zero range", "points", 13, 14),
-    Indicator("aroon_up_25", "100 * (25 - sessions since the 26-session high) / 25", "points", 25, 25),
-    Indicator("aroon_down_25", "100 * (25 - sessions since the 26-session low) / 25", "points", 25, 25),
-    Indicator("roc_12", "rate of change over 12 sessions", "percent", 12, 12),
-    Indicator("vwap", "value / volume of the session", "price", 0, 1, "raw"),
-    Indicator("drawdown", "close / highest close so far - 1", "fraction", 0, None),
-    Indicator("max_dd_252", "lowest drawdown of 252 sessions", "fraction", 251, 252),
-    Indicator("sharpe_252", "annualised mean / deviation of 252 returns, risk-free rate 0", "ratio", 252, 252),
-    Indicator("sortino_252", "annualised mean / downside deviation of 252 returns, target 0", "ratio", 252, 252),
-    Indicator("high_52w", "highest high of 252 sessions", "price", 251, 252, "split_adjusted", level=True),
-    Indicator("low_52w", "lowest low of 252 sessions", "price", 251, 252, "split_adjusted", level=True),
-    Indicator("pct_from_high", "close / high_52w - 1", "fraction", 251, 252, "split_adjusted"),
-    *(
-        Indicator(f"beta_{n}", f"slope of {n} returns against the benchmark's, on sessions both have", "ratio", n, n)
-        for n in (60, 252)
-    ),
-    Indicator("corr_60", "correlation of 60 returns with the benchmark's, on sessions both have", "ratio", 60, 60),
-    Indicator("amihud_20", "mean of |ret_1d| / value over 20 sessions, per billion (Amihud 2002)", "ratio", 20, 20),
-    Indicator("adv_20", "mean value traded of 20 sessions", "currency", 19, 20, "value"),
-)
+__all__ = [
+    "LEVELS",
+    "LOOKBACK",
+    "REACH",
+    "SCHEMA",
+    "SPLIT_LEVELS",
+    "STATE_SCHEMA",
+    "Basis",
+    "Indicator",
+    "Unit",
+    "catalogue",
+    "compute",
+]
 
 _FLOAT, _COUNT = pl.Float64(), pl.Int64()
 SCHEMA: dict[str, pl.DataType] = {
     "symbol": pl.String(),
     "session": pl.Date(),
-    **{indicator.name: _FLOAT for indicator in _CATALOGUE},
+    **{indicator.name: _FLOAT for indicator in CATALOGUE},
 }
 """Columns of `analytics.daily` produced here, in order."""
 
@@ -130,33 +50,38 @@ STATE_SCHEMA: dict[str, pl.DataType] = {
     "symbol": pl.String(),
     "session": pl.Date(),
     "bars": _COUNT,
+    "since": pl.Date(),
     "peak": _FLOAT,
-    **dict.fromkeys(formulas.STATE, _FLOAT),
+    "year_end": _FLOAT,
+    **dict.fromkeys(STATE, _FLOAT),
 }
-"""Columns of a state: the last session computed, bars until then, the highest close before its last LOOKBACK bars
-(null if there is none), and each recursion's last value."""
+"""Columns of a state: the last session computed, bars until then, the session since when an incremental call needs
+them, the highest close before the last LOOKBACK of them (null if there is none), the last close of the calendar year
+before, and each recursion's last value."""
 
-LEVELS: tuple[str, ...] = tuple(i.name for i in _CATALOGUE if i.level and i.basis == "total_return")
+LEVELS: tuple[str, ...] = tuple(i.name for i in CATALOGUE if i.level and i.basis == "total_return")
 """Columns that scale with the total-return factor."""
 
-SPLIT_LEVELS: tuple[str, ...] = tuple(i.name for i in _CATALOGUE if i.level and i.basis == "split_adjusted")
+SPLIT_LEVELS: tuple[str, ...] = tuple(i.name for i in CATALOGUE if i.level and i.basis == "split_adjusted")
 """Columns that scale with the split-only factor."""
 
-LOOKBACK: int = 2 * max(indicator.window or 0 for indicator in _CATALOGUE)
-"""Bars before the first new one that an incremental call needs of each symbol.
+LOOKBACK: int = max(indicator.window or 0 for indicator in CATALOGUE)
+"""The longest window, in bars: as many before the first new one an incremental call needs at least."""
 
-Twice the longest window: a window over the sessions a symbol shares with the benchmark skips bars, but never reaches
-back further than the span beyond which every window is null.
-"""
+REACH: int = 2 * LOOKBACK
+"""Exchange sessions that no window reaches beyond: it would be null."""
 
-_PRICES = ("open", "high", "low", "close")
+_PRICES = ("high", "low", "close")
 _OTHERS = ("volume", "value", "raw_close", "raw_high", "raw_low", "split_high", "split_low", "split_close")
 _BLOCK_ROWS = 65_536  # an array of a block then fits the second-level cache
+_TAIL_ROWS = 2 * _BLOCK_ROWS  # of tails most rows are only looked at: fewer, larger steps cost less
+_BEGUN = max(i.first for i in CATALOGUE if i.window is None)  # a symbol with no more bars than these begins anew
+_FEW = 24  # one row in so many wanted: from there on all windows together cost less than those wanted alone
 
 
 def catalogue() -> tuple[Indicator, ...]:
     """Every indicator, in the order of its column in `SCHEMA`."""
-    return _CATALOGUE
+    return CATALOGUE
 
 
 def compute(
@@ -172,14 +97,14 @@ def compute(
     must be computed anew from its whole history, with its row taken out of `state`.
 
     Args:
-        bars: Traded bars, one per symbol and session, sorted by both. `session_no`: ordinal of the session on its
-            exchange. `open`, `high`, `low`, `close`: total-return hfq prices, no nulls. `volume`: shares, adjusted to
-            the share basis of `split_close`. `raw_close`, `raw_high`, `raw_low`: as traded. `value`: currency units.
-            `split_high`, `split_low`, `split_close`: adjusted for splits only. All but the first four prices may be
-            null, and so is what depends on them. All adjustments must be append-only: a new session may not change
-            an old bar.
+        bars: Traded bars, one per symbol (text or an Enum of it) and session, sorted by both. `session_no`: ordinal of
+            the session on its exchange. `high`, `low`, `close`: total-return hfq prices, no nulls. `volume`: shares,
+            adjusted to the share basis of `split_close`. `raw_close`, `raw_high`, `raw_low`: as traded. `value`:
+            currency units. `split_high`, `split_low`, `split_close`: adjusted for splits only. All but the first three
+            prices may be null, and so is what depends on them. All adjustments must be append-only: a new session may
+            not change an old bar.
         state: None, and `bars` is the whole history; or the state an earlier call returned, and `bars` hold each
-            symbol's last `LOOKBACK` bars up to its session in `state` (all, if it has fewer), then the new ones.
+            symbol's bars from its `since` up to its `session` in `state` (earlier ones do no harm), then the new ones.
         annualisation: Sessions per year.
         benchmark: Its closes: `session`, `close`, covering the sessions of `bars`. None: beta and correlation are null.
 
@@ -193,16 +118,17 @@ def compute(
     layout = _layout(bars)
     empty = pl.DataFrame(schema=STATE_SCHEMA)
     state = empty if state is None else state.select(*STATE_SCHEMA).cast(empty.schema)
-    known = _continuation(bars, layout, state)
     index = None if benchmark is None else _benchmark(benchmark)
+    known = _continuation(bars, layout, state)
 
-    def block(cut: tuple[int, int, int, int]) -> tuple[pl.DataFrame, pl.DataFrame]:
-        first, end, first_row, end_row = cut
-        return _block(bars[first_row:end_row], known[first:end], annualisation, index)
+    def block(part: tuple[pl.DataFrame, pl.DataFrame]) -> tuple[pl.DataFrame, pl.DataFrame]:
+        return _block(*part, annualisation, index)
 
     with ThreadPoolExecutor(pl.thread_pool_size()) as pool:  # numpy leaves the interpreter lock while it works
-        parts = list(pool.map(block, _blocks(layout)))
+        parts = list(pool.map(block, _blocks(bars, known)))
     daily = pl.concat([part[0] for part in parts] or [pl.DataFrame(schema=SCHEMA)])
+    if not daily["symbol"].is_sorted():
+        daily = daily.sort("symbol", "session")
     reached = pl.concat([part[1] for part in parts] or [empty])
     untouched = state.join(reached, on="symbol", how="anti")
     return daily, pl.concat([reached, untouched]).sort("symbol")
@@ -236,23 +162,24 @@ def _layout(bars: pl.DataFrame) -> Layout:
 
 def _continuation(bars: pl.DataFrame, layout: Layout, state: pl.DataFrame) -> pl.DataFrame:
     """One row per symbol of `bars`: `rows`, its row in `state` if it has one, and `tail`, its rows up to then."""
-    known = bars.select("symbol").gather(layout.starts).with_columns(rows=pl.Series(layout.counts))
+    known = bars.select("symbol").gather(layout.starts).cast(pl.String).with_columns(rows=pl.Series(layout.counts))
     if state["symbol"].is_duplicated().any():
         raise ValueError("state has several rows for one symbol: pass what one earlier call returned")
     known = known.join(state, on="symbol", how="left", maintain_order="left")
-    until = _integers(known["session"].fill_null(pl.date(1, 1, 1)))
+    until, since = (_integers(known[name].fill_null(pl.date(1, 1, 1))) for name in ("session", "since"))
     session = _integers(bars["session"])
     seen = session <= until[layout.symbol]
     tail = np.bincount(layout.symbol[seen], minlength=len(layout.counts))
     resumes = known["session"].is_not_null().to_numpy()
     have = known["bars"].fill_null(0).to_numpy()
     last = session[np.maximum(layout.starts + tail - 1, 0)]
-    short = resumes & ((tail < np.minimum(have, LOOKBACK)) | (tail > have) | (last != until))
-    if short.any():
-        row = known.row(int(np.flatnonzero(short)[0]), named=True)
+    short = (tail < np.minimum(have, LOOKBACK)) | (session[layout.starts] > since)
+    wrong = resumes & (short | (tail > have) | (last != until))
+    if wrong.any():
+        row = known.row(int(np.flatnonzero(wrong)[0]), named=True)
         raise ValueError(
             f"bars of {row['symbol']} do not continue its state: it ends on {row['session']} after {row['bars']} bars, "
-            f"so the last {min(row['bars'], LOOKBACK)} bars up to then must come first; or compute the symbol anew"
+            f"so those from {row['since']} up to then must come first; or compute the symbol anew"
         )
     return known.with_columns(tail=pl.Series(tail))
 
@@ -267,12 +194,17 @@ def _benchmark(benchmark: pl.DataFrame) -> Benchmark:
 # --- one block of symbols -----------------------------------------------------------------------------------------
 
 
-def _blocks(layout: Layout) -> Iterator[tuple[int, int, int, int]]:
-    """Whole symbols in pieces of about `_BLOCK_ROWS` rows: first and end symbol, first and end row."""
-    ends = np.cumsum(layout.counts)
-    cuts = np.searchsorted(ends, np.arange(_BLOCK_ROWS, layout.counts.sum(), _BLOCK_ROWS))
-    for first, end in pairwise(np.unique([0, *cuts, len(ends)]).tolist()):
-        yield first, end, int(layout.starts[first]), int(ends[end - 1])
+def _blocks(bars: pl.DataFrame, known: pl.DataFrame) -> Iterator[tuple[pl.DataFrame, pl.DataFrame]]:
+    """Whole symbols in pieces of about `_BLOCK_ROWS` rows, those that begin anew apart from those that go on."""
+    anew = known["bars"].fill_null(0) <= _BEGUN
+    for kind, size in ((anew, _BLOCK_ROWS), (~anew, _TAIL_ROWS)):
+        some = known.filter(kind)
+        counts = _integers(some["rows"])
+        rows = bars if some.height == known.height else bars.filter(np.repeat(kind.to_numpy(), known["rows"]))
+        ends = np.cumsum(counts)
+        cuts = np.searchsorted(ends, np.arange(size, rows.height, size))
+        for first, end in pairwise(np.unique([0, *cuts, len(ends)]).tolist()):
+            yield rows[int(ends[first] - counts[first]) : int(ends[end - 1])], some[first:end]
 
 
 def _block(
@@ -280,42 +212,62 @@ def _block(
 ) -> tuple[pl.DataFrame, pl.DataFrame]:
     """Indicators and state of some symbols."""
     layout = Layout(_integers(known["rows"]), _integers(bars["session_no"]))
-    columns = {name: _floats(bars[name]) for name in ("high", "low", "close", *_OTHERS)}
-    block = Bars(layout=layout, session=_integers(bars["session"]), **columns)
     before, tail = _integers(known["bars"].fill_null(0)), _integers(known["tail"])
-    # A symbol whose whole history is in the table begins anew: its recursions may not have begun by its last session.
+    ends = layout.starts + layout.counts - 1
     resume = Resume(
-        np.where(before > tail, layout.starts + tail - 1, -1),
-        {name: _floats(known[name]) for name in formulas.STATE},
+        np.where(before > _BEGUN, layout.starts + tail - 1, -1),
+        {name: _floats(known[name]) for name in STATE},
     )
+    new = np.flatnonzero(layout.position >= tail[layout.symbol])
+    wanted = np.union1d(new, ends)  # the state is that of the last bar, new or not
+    few = bool((resume.row >= 0).all()) and len(wanted) * _FEW < bars.height
+    at = wanted if few else None
+    columns = {name: _floats(bars[name]) for name in ("high", "low", "close", *_OTHERS)}
+    block = Bars(layout=layout, session=_integers(bars["session"]), **columns, at=at)
     highest = _floats(known["peak"])
     with np.errstate(all="ignore"):  # the first rows of a symbol look into the one before; they are blanked below
         peak = running_maximum(layout, block.close, highest)
-        values, recursions = formulas.evaluate(block, resume, peak, annualisation, benchmark)
-    ends = layout.starts + layout.counts - 1
+        year_end = year_ends(layout, block.session, block.close, _floats(known["year_end"]), at)
+        pairs = None if benchmark is None else shared(block, benchmark)
+        values, recursions = evaluate(block, resume, peak, year_end, annualisation, pairs)
+    last = np.searchsorted(wanted, ends) if few else ends
     past = layout.counts > LOOKBACK
-    highest = np.where(past, peak[np.where(past, ends - LOOKBACK, 0)], highest)
     state = known.select(
         "symbol",
         pl.Series("session", bars["session"].gather(ends)),
         pl.Series("bars", before + layout.counts - tail),
-        pl.Series("peak", highest, nan_to_null=True),
-        *(pl.Series(name, recursions[name][ends], nan_to_null=True) for name in formulas.STATE),
+        pl.Series("since", bars["session"].gather(_since(layout, ends, pairs))),
+        pl.Series("peak", np.where(past, peak[np.where(past, ends - LOOKBACK, 0)], highest), nan_to_null=True),
+        pl.Series("year_end", year_end[last], nan_to_null=True),
+        *(pl.Series(name, recursions[name][last], nan_to_null=True) for name in STATE),
     )
-    daily = bars.select("symbol", "session").hstack(_blanked(layout, values))
-    return daily.filter(layout.position >= tail[layout.symbol]), state
+    daily = bars.select("symbol", "session")
+    daily = (daily if at is None else daily[at]).cast({"symbol": pl.String}).hstack(_blanked(layout, values, at))
+    return daily.filter((layout.position >= tail[layout.symbol])[slice(None) if at is None else at]), state
 
 
-def _blanked(layout: Layout, values: Columns) -> list[pl.Series]:
+def _since(layout: Layout, ends: Rows, benchmark: Shared | None) -> Rows:
+    """Row of the first bar that the windows of the next sessions may reach, the last rows being `ends`."""
+    since = ends - LOOKBACK + 1
+    if benchmark is not None:
+        # Windows over the sessions shared with the benchmark skip the others, but end where they would be null.
+        place = np.searchsorted(benchmark.rows, ends, side="right") - LOOKBACK
+        paired = np.append(benchmark.rows, 0)[np.maximum(place, -1)]
+        since = np.minimum(since, np.maximum(paired, np.searchsorted(layout.line, layout.line[ends] - REACH)))
+    return np.maximum(since, layout.starts)
+
+
+def _blanked(layout: Layout, values: Columns, at: Rows | None) -> list[pl.Series]:
     """The columns of `SCHEMA`, null before the first index, across suspensions and wherever there is no number."""
-    valid = {key: layout.valid(*key) for key in {(i.first, i.window) for i in _CATALOGUE}}
+    valid = {key: layout.valid(*key, at) for key in {(i.first, i.window) for i in CATALOGUE if not i.calendar}}
+    age = pick(layout.age, at)
 
     def blanked(indicator: Indicator) -> pl.Series:
         column = values[indicator.name]
-        keep = valid[indicator.first, indicator.window] & np.isfinite(column)
-        return pl.Series(indicator.name, np.where(keep, column, np.nan), nan_to_null=True)
+        begun = age >= indicator.first if indicator.calendar else valid[indicator.first, indicator.window]
+        return pl.Series(indicator.name, np.where(begun & np.isfinite(column), column, np.nan), nan_to_null=True)
 
-    return [blanked(indicator) for indicator in _CATALOGUE]
+    return [blanked(indicator) for indicator in CATALOGUE]
 
 
 def _floats(series: pl.Series) -> Array:

@@ -1,9 +1,10 @@
 """Windows and recursions over many symbols at once, whose results never depend on where a computation started.
 
 Running sums carry the rounding of everything they ever dropped, so that one new session would not equal a rebuild.
-Here a window is folded as a fixed binary tree over its own rows: the same bits wherever the window sits, in
-O(log n) vectorised passes, and with the small error of pairwise summation. A recursion is one value per symbol, so
-that resuming it repeats the operations of a full run in the same order.
+Here a window is folded as a fixed binary tree over its own rows: the same bits wherever the window sits, and with the
+small error of pairwise summation. All windows of a table share their trees, in O(log n) vectorised passes; a few
+windows, given by their last rows (`at`), fold only themselves. A recursion is one value per symbol, so that resuming
+it repeats the operations of a full run in the same order.
 
 Arrays are float64 with NaN for "no value" and hold the rows of many symbols one after another. Values in a symbol's
 first rows may reach into the symbol before it: `Layout.valid` says from which row on a window is a symbol's own.
@@ -14,6 +15,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -23,8 +25,13 @@ Array = npt.NDArray[np.float64]
 Rows = npt.NDArray[np.int64]
 Mask = npt.NDArray[np.bool_]
 Parts = tuple[Array, ...]
+Number = TypeVar("Number", bound=np.generic)
+Leaf = Callable[..., Parts]
 Merge = Callable[[Parts, Parts, int, int], Parts]
 """(older, newer, sessions in older, sessions in newer) -> the same summary of both windows together."""
+
+
+_APART = 1 << 32  # sessions or days between symbols on one line: more than any exchange ever sees
 
 
 @dataclass(frozen=True)
@@ -54,18 +61,41 @@ class Layout:
         """Index of each row within its symbol."""
         return np.arange(len(self.session_no)) - self.starts[self.symbol]
 
-    def valid(self, first: int, window: int | None) -> Mask:
+    @cached_property
+    def line(self) -> Rows:
+        """Sessions of all symbols on one ascending line, symbols far apart."""
+        return self.symbol * _APART + self.session_no
+
+    @cached_property
+    def age(self) -> Rows:
+        """Sessions between each row and its symbol's first one."""
+        return self.session_no - self.session_no[self.starts[self.symbol]]
+
+    def valid(self, first: int, window: int | None, at: Rows | None = None) -> Mask:
         """Rows whose symbol has `first` earlier rows, none of them more than 2 * `window` sessions ago."""
-        valid = self.position >= first
+        valid: Mask = pick(self.position, at) >= first
         if window is None or first == 0:
             return valid
-        span = self.session_no[first:] - self.session_no[:-first]
-        valid[first:] &= span <= 2 * window
+        # What reaches into the symbol before, or before the table, is not valid already.
+        now = np.arange(len(self.session_no)) if at is None else at
+        span = pick(self.session_no, at) - self.session_no[np.maximum(now - first, 0)]
+        valid &= span <= 2 * window
         return valid
 
+    def subset(self, keep: Rows) -> Layout:
+        """The layout of some of the rows; no symbol disappears."""
+        return Layout(np.bincount(self.symbol[keep], minlength=len(self.counts)), self.session_no[keep])
 
-def lag(x: Array, n: int) -> Array:
+
+def pick(x: npt.NDArray[Number], at: Rows | None) -> npt.NDArray[Number]:
+    """The values of some rows; None: of all."""
+    return x if at is None else x[at]
+
+
+def lag(x: Array, n: int, at: Rows | None = None) -> Array:
     """The value `n` rows earlier."""
+    if at is not None:
+        return np.where(at >= n, x[np.maximum(at - n, 0)], np.nan)
     earlier = np.full_like(x, np.nan)
     earlier[n:] = x[: max(len(x) - n, 0)]
     return earlier
@@ -74,17 +104,50 @@ def lag(x: Array, n: int) -> Array:
 # --- windows ------------------------------------------------------------------------------------------------------
 
 
-def fold(leaf: Parts, sizes: tuple[int, ...], merge: Merge) -> dict[int, Parts]:
-    """Summaries of every window of each size, the windows' last row giving the index.
+def fold(base: Parts, leaf: Leaf, sizes: tuple[int, ...], merge: Merge, at: Rows | None = None) -> dict[int, Parts]:
+    """Summaries of windows of each size, the windows' last row giving the index.
 
     Windows of 1, 2, 4, 8, … rows are merged from two halves; any other size from those powers, largest (oldest) first.
-    Inside, summaries are indexed by a window's first row, so that halves are views and nothing is shifted.
 
     Args:
-        leaf: Summary of one row each, arrays of equal length.
+        base: Arrays of equal length, a value per row.
+        leaf: From the base to the summary of one row each.
         sizes: Window sizes in rows.
         merge: Elementwise and associative up to rounding.
+        at: Last rows of the windows wanted; None: every row is one.
     """
+    if at is None:
+        return _fold_all(leaf(*base), sizes, merge)
+    # One line per row of the windows, the oldest first: shorter windows are the last lines.
+    place = np.maximum(at + np.arange(1 - max(sizes), 1)[:, None], 0)
+    rows = leaf(*(part[place] for part in base))
+    folded = {size: _fold_one(tuple(part[-size:] for part in rows), merge) for size in sizes}
+    return {size: tuple(np.where(at < size - 1, np.nan, part) for part in parts) for size, parts in folded.items()}
+
+
+def _powers(size: int) -> list[int]:
+    """The powers of two that add up to a size, largest first."""
+    return [1 << bit for bit in reversed(range(size.bit_length())) if size >> bit & 1]
+
+
+def _fold_one(rows: Parts, merge: Merge) -> Parts:
+    """Windows that are given line by line, each merged on its own: the same tree as `_fold_all` builds."""
+    done: Parts = ()
+    covered = 0
+    for power in _powers(len(rows[0])):
+        parts = tuple(part[covered : covered + power] for part in rows)
+        width = 1
+        while width < power:
+            parts = merge(tuple(part[::2] for part in parts), tuple(part[1::2] for part in parts), width, width)
+            width *= 2
+        one = tuple(part[0] for part in parts)
+        done = merge(done, one, covered, power) if covered else one
+        covered += power
+    return done
+
+
+def _fold_all(leaf: Parts, sizes: tuple[int, ...], merge: Merge) -> dict[int, Parts]:
+    """Every window. Inside, summaries are indexed by a window's first row: halves are views and nothing is shifted."""
     rows = len(leaf[0])
 
     def join(older: Parts, newer: Parts, a: int, b: int) -> Parts:
@@ -96,7 +159,7 @@ def fold(leaf: Parts, sizes: tuple[int, ...], merge: Merge) -> dict[int, Parts]:
         powers[size * 2] = join(powers[size], powers[size], size, size)
 
     def window(size: int) -> Parts:
-        covered, *rest = (power for power in sorted(powers, reverse=True) if size & power)
+        covered, *rest = _powers(size)
         parts = powers[covered]
         for power in rest:
             parts = join(parts, powers[power], covered, power)
@@ -106,60 +169,75 @@ def fold(leaf: Parts, sizes: tuple[int, ...], merge: Merge) -> dict[int, Parts]:
     return {size: window(size) for size in sizes}
 
 
-def sums(x: Array, *sizes: int) -> dict[int, Array]:
+def _itself(x: Array) -> Parts:
+    return (x,)
+
+
+def _with_zeros(count: int) -> Leaf:
+    """The values, and what one row alone does not have yet: deviations, an age."""
+    return lambda *base: (*base, *[np.zeros_like(base[0])] * count)
+
+
+def sums(x: Array, *sizes: int, at: Rows | None = None) -> dict[int, Array]:
     """Σ over windows of each size."""
-    windows = fold((x,), sizes, lambda older, newer, _a, _b: (older[0] + newer[0],))
+    windows = fold((x,), _itself, sizes, lambda older, newer, _a, _b: (older[0] + newer[0],), at)
     return {size: total for size, (total,) in windows.items()}
 
 
-def maxima(x: Array, size: int) -> Array:
+def maxima(x: Array, size: int, at: Rows | None = None) -> Array:
     """The largest value of each window."""
-    return fold((x,), (size,), lambda older, newer, _a, _b: (np.maximum(older[0], newer[0]),))[size][0]
+    return fold((x,), _itself, (size,), lambda older, newer, _a, _b: (np.maximum(older[0], newer[0]),), at)[size][0]
 
 
-def minima(x: Array, size: int) -> Array:
+def minima(x: Array, size: int, at: Rows | None = None) -> Array:
     """The smallest value of each window."""
-    return -maxima(-x, size)
+    return -maxima(-x, size, at)
 
 
-def moments(x: Array, *sizes: int) -> dict[int, Parts]:
+def moments(x: Array, *sizes: int, at: Rows | None = None) -> dict[int, Parts]:
     """(mean, Σ of squared deviations) of windows; the second is exactly 0 when all values are equal."""
-    windows = fold((x, np.zeros_like(x)), sizes, _merge_moments)
+    windows = fold((x,), _with_zeros(1), sizes, _merge_moments, at)
     return {size: (mean, squares) for size, (mean, squares) in windows.items()}
 
 
-def comoments(x: Array, y: Array, *sizes: int) -> dict[int, Parts]:
+def comoments(x: Array, y: Array, *sizes: int, at: Rows | None = None) -> dict[int, Parts]:
     """(Σ dx², Σ dy², Σ dx·dy) of windows, deviations being from the window's means."""
-    zero = np.zeros_like(x)
-    windows = fold((x, y, zero, zero, zero), sizes, _merge_comoments)
+    windows = fold((x, y), _with_zeros(3), sizes, _merge_comoments, at)
     return {size: parts[2:] for size, parts in windows.items()}
 
 
-def weighted_mean(x: Array, size: int) -> Array:
+def weighted_mean(x: Array, size: int, at: Rows | None = None) -> Array:
     """Mean of each window with weights 1 (oldest) … `size` (newest)."""
 
     def merge(older: Parts, newer: Parts, a: int, _b: int) -> Parts:
         return older[0] + newer[0], older[1] + newer[1] + a * newer[0]
 
-    return fold((x, x), (size,), merge)[size][1] / (size * (size + 1) / 2)
+    return fold((x,), lambda x: (x, x), (size,), merge, at)[size][1] / (size * (size + 1) / 2)
 
 
-def since_maximum(x: Array, size: int) -> Array:
-    """Rows since the largest value of each window; the latest of equal ones counts."""
+def latest_maximum(x: Array, size: int, at: Rows | None = None) -> tuple[Array, Array]:
+    """(the largest value of each window, rows since then); the latest of equal ones counts."""
 
     def merge(older: Parts, newer: Parts, _a: int, b: int) -> Parts:
         later = newer[0] >= older[0]
         return np.maximum(older[0], newer[0]), np.where(later, newer[1], older[1] + b)
 
-    return fold((x, np.zeros_like(x)), (size,), merge)[size][1]
+    largest, since = fold((x,), _with_zeros(1), (size,), merge, at)[size]
+    return largest, since
 
 
-def mean_deviation(x: Array, mean: Array, size: int) -> Array:
+def mean_deviation(x: Array, mean: Array, size: int, at: Rows | None = None) -> Array:
     """Mean absolute deviation of each window's values from that window's `mean`."""
-    total = np.zeros_like(x)
+    total = np.zeros_like(mean)
     for age in range(size):  # over a window's rows, not the table's: each window has its own centre, nothing is shared
-        total += np.abs(lag(x, age) - mean)
+        total += np.abs(lag(x, age, at) - mean)
     return total / size
+
+
+def sessions_traded(layout: Layout, sessions: int, at: Rows | None = None) -> Array:
+    """Rows of the same symbol within the last `sessions` sessions of the exchange, each row included."""
+    now = np.arange(len(layout.line)) if at is None else at
+    return (now + 1 - np.searchsorted(layout.line, layout.line[now] - sessions, side="right")).astype(np.float64)
 
 
 def _merge_moments(older: Parts, newer: Parts, a: int, b: int) -> Parts:
@@ -216,7 +294,7 @@ def recurse(layout: Layout, resume: Resume, recursions: Mapping[str, Recursion])
     """Runs recursions over all symbols; rows before a symbol's beginning have no value."""
     row = np.arange(len(layout.symbol))
     ends = layout.starts + layout.counts
-    inputs: dict[str, pl.Series] = {}
+    inputs: dict[str, Array] = {}
     for name, recursion in recursions.items():
         begin = np.where(resume.row >= 0, resume.row, layout.starts + recursion.first)
         x = np.where(row > begin[layout.symbol], recursion.x, np.nan)
@@ -225,9 +303,11 @@ def recurse(layout: Layout, resume: Resume, recursions: Mapping[str, Recursion])
         x[at] = np.where(resume.row >= 0, resume.values[name], np.nan)[begun]
         anew = at[resume.row[begun] < 0]
         x[anew] = recursion.seed[anew]
-        inputs[name] = pl.Series(name, x, nan_to_null=True)
+        inputs[name] = x
+    known = np.flatnonzero(row >= resume.row[layout.symbol])  # nothing is known of what lies before
     # polars' ewm_mean(adjust=False) keeps one number per symbol, the last mean: resuming from it is exact.
-    done = pl.DataFrame({"symbol": layout.symbol, **inputs}).select(
+    series = (pl.Series(name, x[known], nan_to_null=True) for name, x in inputs.items())
+    done = pl.DataFrame([pl.Series("symbol", layout.symbol[known]), *series]).select(
         (
             pl.col(name).cum_sum()
             if recursion.alpha is None
@@ -235,7 +315,11 @@ def recurse(layout: Layout, resume: Resume, recursions: Mapping[str, Recursion])
         ).over("symbol", mapping_strategy="explode")
         for name, recursion in recursions.items()
     )
-    return {name: done[name].to_numpy() for name in recursions}
+    out: dict[str, Array] = {}
+    for name in recursions:
+        out[name] = np.full(len(row), np.nan)
+        out[name][known] = done[name].to_numpy()
+    return out
 
 
 def running_maximum(layout: Layout, x: Array, before: Array) -> Array:
@@ -245,3 +329,20 @@ def running_maximum(layout: Layout, x: Array, before: Array) -> Array:
     x[opening] = np.fmax(x[opening], before[layout.counts > 0])
     grouped = pl.DataFrame({"symbol": layout.symbol, "x": x})
     return grouped.select(pl.col("x").cum_max().over("symbol", mapping_strategy="explode"))["x"].to_numpy()
+
+
+def year_ends(layout: Layout, session: Rows, x: Array, before: Array, at: Rows | None = None) -> Array:
+    """The last value of the calendar year before each row's; NaN if the symbol has no row in that year.
+
+    Args:
+        layout: Which rows belong to which symbol.
+        session: Days since 1970.
+        x: Values.
+        before: Per symbol the answer for its first row.
+        at: Rows to answer for; None: all.
+    """
+    symbol, years = pick(layout.symbol, at), pick(session, at).astype("datetime64[D]").astype("datetime64[Y]")
+    opening, before_that = ((years - n).astype("datetime64[D]").astype(np.int64) for n in (0, 1))
+    last = np.searchsorted(layout.symbol * _APART + session, symbol * _APART + opening) - 1
+    known = np.where(session[last] >= before_that, x[last], np.nan)
+    return np.where(last < layout.starts[symbol], before[symbol], known)

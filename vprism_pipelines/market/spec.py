@@ -75,8 +75,12 @@ class MarketSpec:
         return now.astimezone(self.zone).date()
 
     def rank(self, provider: str) -> int:
-        """Position of a provider in this market's order of trust; unknown ones come last."""
-        return self.providers.index(provider) if provider in self.providers else len(self.providers)
+        """Position of a provider in this market's order of trust; unknown ones come last.
+
+        Another parser of a provider (`name@version`) stands where the provider does.
+        """
+        name = provider.partition("@")[0]
+        return self.providers.index(name) if name in self.providers else len(self.providers)
 
 
 US = MarketSpec(

@@ -16,25 +16,47 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
-from typing import Literal, Protocol, runtime_checkable
+from typing import Literal, Protocol, get_args, runtime_checkable
 
 import polars as pl
 
 from vprism_pipelines import tables
 
 Dataset = Literal["bars", "actions", "instruments", "quotes", "fundamentals", "ticks"]
+DATASETS: tuple[Dataset, ...] = get_args(Dataset)
 PriceBasis = Literal["raw", "split_adjusted", "adjusted_by_source"]
 
 
 @dataclass(frozen=True, slots=True)
+class Limit:
+    """At most `most` requests in any `seconds` seconds."""
+
+    most: int
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
 class Quota:
-    """What a provider lets one client do. `None` means: no such limit is known."""
+    """What a provider lets one client do. `None` means: no such limit is known.
+
+    Attributes:
+        per_minute: Requests in any minute.
+        burst: Requests at a time: in the part of a minute that is their part of `per_minute`; without it, in a second.
+        per_day: Requests in a calendar day of `day_zone`.
+        concurrency: Requests in flight.
+        windows: Further limits, any number of them; all hold at once.
+        account: What is counted together, when several providers draw on one allowance; empty: the provider alone.
+        source: Who says so, or where the pace comes from when nobody does.
+    """
 
     per_minute: int | None = None
     burst: int | None = None
     per_day: int | None = None
     concurrency: int = 4
     day_zone: str = "UTC"
+    windows: tuple[Limit, ...] = ()
+    account: str = ""
+    source: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +82,8 @@ class Capabilities:
     """First and last session of a closed history; None: it goes on."""
     synthetic: bool = False
     """Invented data; people must be told wherever they see it."""
+    perishable: timedelta | None = None
+    """How long after the close a session's quotes and ticks can still be asked for; None: for ever, or it has none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +104,8 @@ class Request:
     headers: Mapping[str, str] = field(default_factory=dict)
     body: str | None = None
     cost: int = 1
+    part: str = ""
+    """Which part of the answer it brings, when only several requests together answer for a symbol and a range."""
 
     def to_json(self) -> str:
         """Stable text form, as archived."""
@@ -98,6 +124,7 @@ class Request:
                 "headers": dict(self.headers),
                 "body": self.body,
                 "cost": self.cost,
+                **({"part": self.part} if self.part else {}),
             },
             sort_keys=True,
             ensure_ascii=False,
@@ -147,10 +174,18 @@ class Payload:
 
 @dataclass(frozen=True, slots=True)
 class Parsed:
-    """Frames by dataset, each satisfying the raw contract of `quality.contracts` for it. Absent means: none."""
+    """Frames by dataset, each satisfying the raw contract of `quality.contracts` for it. Absent means: none.
+
+    Attributes:
+        notes: What a person should know about the answer.
+        following: The request for the rest, when the answer names one: the next page.
+        answered: First and last session the answer speaks for, when it was cut short of what was asked.
+    """
 
     frames: Mapping[Dataset, pl.DataFrame]
     notes: tuple[str, ...] = ()
+    following: Request | None = None
+    answered: tuple[date, date] | None = None
 
     @property
     def rows(self) -> int:

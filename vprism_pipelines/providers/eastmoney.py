@@ -14,11 +14,10 @@ from typing import Any, ClassVar, Final
 import polars as pl
 
 from vprism_pipelines.errors import Malformed, NoData, NotFound, ProviderError
-from vprism_pipelines.market.symbols import to_provider
-from vprism_pipelines.providers.base import Capabilities, Dataset, Parsed, Payload, Quota, Request, raw_frame
+from vprism_pipelines.providers.base import Capabilities, Dataset, Parsed, Payload, Quota, Request
 from vprism_pipelines.providers.chinese_units import currency, volume_unit
 from vprism_pipelines.providers.http_errors import raise_for_payload
-from vprism_pipelines.providers.text_tables import PRICES, dates, in_window, numbers, require_daily, script_json
+from vprism_pipelines.providers.text_tables import PRICES, as_object, bar_table, daily_bars, require_daily, script_json
 from vprism_pipelines.providers.web import WebProvider, asked
 
 __all__ = ["EastmoneyProvider"]
@@ -39,6 +38,8 @@ _ALL_FIELDS: Final = tuple(f"f{number}" for number in range(51, 62))
 _FIELD_LIST: Final = re.compile(r"f\d+(,f\d+)+")
 _TOKEN: Final = "fa5fd1943c7b386f172d6893dbfba10b"  # noqa: S105 the public one of the web page, without it data is null
 _MOST_FIELDS: Final = 40
+_ROUNDED: Final = 0.01  # adjusted prices of a dividend too small to matter may pass
+_STATE_IT: Final = "ask with fqt=0 and apply our own factors"
 
 
 class EastmoneyProvider(WebProvider):
@@ -53,7 +54,9 @@ class EastmoneyProvider(WebProvider):
         datasets=("bars",),
         price_basis="raw",
         history="from the listing, in one request",
-        quota=Quota(per_minute=30, burst=1, concurrency=1),
+        quota=Quota(
+            per_minute=30, burst=1, concurrency=1, source="Eastmoney publishes none: it cuts off faster clients"
+        ),
         licence="undocumented and unlicensed: personal use, no redistribution",
     )
 
@@ -68,30 +71,18 @@ class EastmoneyProvider(WebProvider):
             UnknownSymbol: Eastmoney cannot spell a symbol.
         """
         spec = self._market(market, dataset, start, end, now)
-        spelled = {symbol: to_provider(symbol, self.name) for symbol in symbols}
-        return [
-            Request(
-                provider=self.name,
-                dataset=dataset,
-                market=spec.code,
-                symbol=symbol,
-                provider_symbol=secid,
-                start=start,
-                end=end,
-                url=_URL,
-                params={
-                    "secid": secid,
-                    "klt": _DAY,
-                    "fqt": _AS_TRADED,
-                    "beg": f"{start:%Y%m%d}",
-                    "end": f"{end:%Y%m%d}",
-                    "fields1": "f1,f2,f3,f4,f5,f6",
-                    "fields2": ",".join(_ALL_FIELDS),
-                    "ut": _TOKEN,
-                },
-            )
-            for symbol, secid in spelled.items()
-        ]
+        common = {
+            "klt": _DAY,
+            "fqt": _AS_TRADED,
+            "beg": f"{start:%Y%m%d}",
+            "end": f"{end:%Y%m%d}",
+            "fields1": "f1,f2,f3,f4,f5,f6",
+            "fields2": ",".join(_ALL_FIELDS),
+            "ut": _TOKEN,
+        }
+        return self._requests(
+            spec.code, dataset, symbols, [(start, end)], lambda secid, _: (_URL, {"secid": secid, **common})
+        )
 
     def _read(self, payload: Payload) -> Parsed:
         raise_for_payload(payload)
@@ -108,16 +99,16 @@ class EastmoneyProvider(WebProvider):
             )
         if code not in (0, None):
             raise ProviderError(f"Eastmoney answers rc {str(code)[:20]}", hint="the request may be wrong")
-        if not isinstance(data, dict):
-            raise Malformed(f"data is {type(data).__name__}, not an object")
-        return _bars(data, query, payload)
+        return _bars(as_object(data, "data"), query, payload)
 
 
 def _require_as_traded(query: Mapping[str, str]) -> None:
-    if query.get("fqt") in _ADJUSTED:
+    adjusted = query.get("fqt") or _AS_TRADED
+    if adjusted != _AS_TRADED:
         raise Malformed(
-            f"the series is adjusted ({_ADJUSTED[query['fqt']]}): Eastmoney subtracts dividends from old prices",
-            hint="ask with fqt=0 and apply our own factors",
+            f"the series is adjusted ({_ADJUSTED.get(adjusted, adjusted[:8])}): Eastmoney subtracts dividends from old"
+            " prices",
+            hint=_STATE_IT,
         )
     if query.get("klt", _DAY) != _DAY:
         raise Malformed(
@@ -135,26 +126,37 @@ def _bars(data: Mapping[str, Any], query: Mapping[str, str], payload: Payload) -
         raise NoData(f"no bar of {market}.{code} in the window", hint="the exchange may have been closed")
     named = query.get("fields2", "")
     cells = _cells(lines, named.split(",") if _FIELD_LIST.fullmatch(named) else _ALL_FIELDS)
-    table = pl.DataFrame(
-        [dates(cells["session"], "date").alias("session")]
-        + [
-            numbers(cells[name], name, missing=("", "-"))
-            for name in (*PRICES, "volume", "value")
-            if name in cells.columns
-        ]
-    )
+    table = bar_table({name: cells[name] for name in ("session", *PRICES, "volume", "value") if name in cells.columns})
     if "klt" not in query:
         require_daily(table["session"])
     secid = f"{market}.{code}"
-    bars = table.with_row_index("row").with_columns(
+    if not query.get("fqt"):
+        _require_traded_value(table, volume_unit(secid))
+    bars = table.with_columns(
         raw_symbol=pl.lit(secid),
         currency=pl.lit(currency(secid), dtype=pl.String),
         volume_unit=pl.lit(volume_unit(secid)),
     )
-    trimmed = in_window(bars, payload.request.start, payload.request.end)
     known = payload.request.provider_symbol
     notes = (f"asked about {known}, answered about {secid}",) if known and known != secid else ()
-    return Parsed({"bars": raw_frame("bars", trimmed, payload)}, notes)
+    return daily_bars(bars, payload, notes)
+
+
+def _require_traded_value(table: pl.DataFrame, unit: float) -> None:
+    """Refuse prices of which nobody says what they are, unless they are what was paid: value is never adjusted.
+
+    Raises:
+        Malformed: A day's value per share is not among its prices, or there is no value to tell.
+    """
+    if "value" not in table.columns:
+        raise Malformed("nobody says whether the series is adjusted, and it has no value to tell", hint=_STATE_IT)
+    paid = table.filter(pl.col("volume") > 0).select(
+        (pl.col("value") / (pl.col("volume") * unit)).is_between(
+            pl.col("low") * (1 - _ROUNDED), pl.col("high") * (1 + _ROUNDED)
+        )
+    )
+    if not paid.to_series().fill_null(value=False).all():
+        raise Malformed("the series is adjusted: its prices are not what was paid per share", hint=_STATE_IT)
 
 
 def _cells(lines: Sequence[str], fields: Sequence[str]) -> pl.DataFrame:

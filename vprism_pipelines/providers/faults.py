@@ -80,6 +80,16 @@ _AVERAGE: Final = (pl.col("value") / pl.col("volume")).clip(
 _RATE: Final = pl.col("currency").replace_strict({name: rate for name, (_, rate) in _FOREIGN.items()}, default=None)
 _OTHER: Final = pl.col("currency").replace_strict({name: other for name, (other, _) in _FOREIGN.items()}, default=None)
 
+# Changes, and which bars fit, of faults that happen to single bars and to pages alike.
+_LOTS: Final = ({"volume": _whole(pl.col("volume") * _one_of(_VOLUME_UNITS))}, _TRADED & (pl.col("volume") >= 100))
+_ABROAD: Final = (
+    {
+        **_times(_RATE, (*PRICES, "value")),
+        "currency": pl.when(_DICE < 0.5).then(_OTHER).otherwise("currency"),
+    },
+    _TRADED & _RATE.is_not_null(),
+)
+
 
 @dataclass(frozen=True, slots=True)
 class Fault:
@@ -135,11 +145,8 @@ FAULTS: Final[Mapping[str, Fault]] = MappingProxyType(
             _SOUND & _NEWS,
             run=True,
         ),
-        "volume_unit": Fault(
-            "the volume in lots of 100 or 10, or taken for such lots, or for thousands",
-            {"volume": _whole(pl.col("volume") * _one_of(_VOLUME_UNITS))},
-            _TRADED & (pl.col("volume") >= 100),
-        ),
+        "volume_unit": Fault("the volume in lots of 100 or 10, or taken for such lots, or for thousands", *_LOTS),
+        "volume_unit_run": Fault("the same for a page of bars", *_LOTS, run=True),
         "missed_split": Fault(
             "not adjusted for a split that the bars after it reflect",
             {**_times(_one_of(_SPLITS)), "volume": _whole(pl.col("volume") / _one_of(_SPLITS))},
@@ -166,14 +173,8 @@ FAULTS: Final[Mapping[str, Fault]] = MappingProxyType(
             },
             _TRADED & (pl.col("volume") >= 10),
         ),
-        "currency_switch": Fault(
-            "prices and value in another currency; half of the time the bar says so",
-            {
-                **_times(_RATE, (*PRICES, "value")),
-                "currency": pl.when(_DICE < 0.5).then(_OTHER).otherwise("currency"),
-            },
-            _TRADED & _RATE.is_not_null(),
-        ),
+        "currency_switch": Fault("prices and value in another currency; half of the time the bar says so", *_ABROAD),
+        "currency_run": Fault("the same for a page of bars", *_ABROAD, run=True),
     }
 )
 """Every class by name."""

@@ -25,11 +25,11 @@ from vprism_pipelines.errors import (
     RateLimited,
     Unavailable,
 )
-from vprism_pipelines.market.symbols import to_provider
-from vprism_pipelines.providers.base import Capabilities, Dataset, Parsed, Payload, Quota, Request, raw_frame
+from vprism_pipelines.providers.base import Capabilities, Dataset, Limit, Parsed, Payload, Quota, Request, raw_frame
 from vprism_pipelines.providers.http_errors import load_json, raise_for_payload, retry_after
 from vprism_pipelines.providers.text_tables import (
     PRICES,
+    as_object,
     column,
     csv_table,
     dates,
@@ -38,7 +38,7 @@ from vprism_pipelines.providers.text_tables import (
     numbers,
     require_daily,
 )
-from vprism_pipelines.providers.web import WebProvider, asked
+from vprism_pipelines.providers.web import Span, WebProvider, asked
 from vprism_pipelines.providers.window import within
 from vprism_pipelines.settings import settings
 
@@ -96,7 +96,12 @@ class NasdaqDataLinkProvider(WebProvider):
         datasets=("bars", "actions"),
         price_basis="raw",
         history="some 3,200 US stocks from 1962 to 2018-03-27, when it was frozen",
-        quota=Quota(per_minute=200, burst=20, per_day=50_000, concurrency=1),
+        quota=Quota(
+            per_day=50_000,
+            concurrency=1,
+            windows=(Limit(300, 10), Limit(2_000, 600)),
+            source="docs.data.nasdaq.com, Rate Limits: registered users with a key",
+        ),
         licence="WIKI was given to the public domain by its community; the service asks for a key",
         needs_key="QUANDL_API_KEY",
         immutable=True,
@@ -116,48 +121,18 @@ class NasdaqDataLinkProvider(WebProvider):
             UnknownSymbol: The table cannot spell a symbol.
         """
         spec = self._market(market, dataset, start, end, now)
-        windows = []
+        spans: list[Span] = []
         first, last = max(start, _SPAN[0]), min(end, _SPAN[1])
         while first <= last:
             until = min(last, first + _WINDOW)
-            windows.append((first, until))
+            spans.append((first, until))
             first = until + timedelta(days=1)
-        spelled = {symbol: to_provider(symbol, self.name) for symbol in symbols}
-        return [
-            Request(
-                provider=self.name,
-                dataset=dataset,
-                market=spec.code,
-                symbol=symbol,
-                provider_symbol=ticker,
-                start=since,
-                end=until,
-                url=_URL,
-                params={
-                    "ticker": ticker,
-                    "date.gte": since.isoformat(),
-                    "date.lte": until.isoformat(),
-                    "qopts.per_page": str(_PAGE),
-                },
-            )
-            for symbol, ticker in spelled.items()
-            for since, until in windows
-        ]
 
-    def following(self, payload: Payload) -> Request | None:
-        """The request for the next page of a table, when the answer names one; None: it was the last.
+        def ask(ticker: str, span: Span) -> tuple[str, dict[str, str]]:
+            since, until = map(str, span)
+            return _URL, {"ticker": ticker, "date.gte": since, "date.lte": until, "qopts.per_page": str(_PAGE)}
 
-        `plan` never needs it; a request for many tickers or a whole table does.
-
-        Raises:
-            ProviderError: The payload is no page of a table.
-        """
-        document = _document(payload)
-        cursor = _object(document.get("meta", {}), "meta").get("next_cursor_id")
-        if "datatable" not in document or not isinstance(cursor, str | None):
-            raise Malformed("the answer is no page of a table", hint="only tables have pages")
-        request = payload.request
-        return replace(request, params={**request.params, _CURSOR: cursor}) if cursor else None
+        return self._requests(spec.code, dataset, symbols, spans, ask)
 
     def _secrets(self) -> Mapping[str, str] | None:
         key = settings().quandl_api_key
@@ -199,7 +174,7 @@ def _document(payload: Payload) -> Mapping[str, Any]:
     raise_for_payload(payload)
     if fault:
         raise ProviderError(f"Nasdaq Data Link says {str(fault)[:160]!r}", hint="the request may be wrong")
-    document = _object(document, "the answer")
+    document = as_object(document, "the answer")
     complaint = document.get("error") or document.get("errors")
     if complaint:
         raise ProviderError(f"Nasdaq Data Link says {str(complaint)[:160]!r}", hint="the request may be wrong")
@@ -208,19 +183,24 @@ def _document(payload: Payload) -> Mapping[str, Any]:
 
 def _parse_json(document: Mapping[str, Any], payload: Payload) -> Parsed:
     if "datatable" in document:
-        table = _object(document["datatable"], "datatable")
+        table = as_object(document["datatable"], "datatable")
         columns = table.get("columns")
         if not isinstance(columns, list):
             raise Malformed("the table names no columns")
-        names = [_object(entry, "a column").get("name") for entry in columns]
+        names = [as_object(entry, "a column").get("name") for entry in columns]
         parsed = _rows(_columns(names, table.get("data")), None, payload)
-        more = _object(document.get("meta", {}), "meta").get("next_cursor_id")
-        return replace(parsed, notes=(*parsed.notes, "there are more pages: see following()")) if more else parsed
+        cursor = as_object(document.get("meta", {}), "meta").get("next_cursor_id")
+        if not isinstance(cursor, str | None):
+            raise Malformed("the cursor of the next page is no text")
+        request = payload.request
+        return replace(
+            parsed, following=replace(request, params={**request.params, _CURSOR: cursor}) if cursor else None
+        )
     if "datatable_bulk_download" in document:
-        file = _object(_object(document["datatable_bulk_download"], "the download").get("file", {}), "file")
+        file = as_object(as_object(document["datatable_bulk_download"], "the download").get("file", {}), "file")
         raise _export(file.get("status"))
     node = document.get("dataset", document.get("dataset_data", document))
-    node = _object(node, "dataset")
+    node = as_object(node, "dataset")
     if "column_names" not in node:
         raise Malformed(f"an answer of {', '.join(node)[:80]!r} holds no bars", hint="it answers another question")
     if "data" not in node:
@@ -306,9 +286,3 @@ def _export(status: object) -> ProviderError:
     if status == "fresh":
         return Malformed("the answer is a link to a file, not rows", hint="download it and put it into the inbox")
     return Unavailable("the export is still being made", hint="ask again in some minutes")
-
-
-def _object(node: object, where: str) -> Mapping[str, Any]:
-    if not isinstance(node, dict):
-        raise Malformed(f"{where} is {type(node).__name__}, not an object")
-    return node

@@ -56,6 +56,7 @@ PROVIDERS: Mapping[str, Entry] = MappingProxyType(
         "alpha_vantage": Entry("Alpha Vantage", "alpha_vantage:AlphaVantageProvider", ("us",), also=("actions",)),
         "nasdaq_data_link": Entry("Nasdaq Data Link", "nasdaq_data_link:NasdaqDataLinkProvider", ("us",)),
         "tencent": Entry("Tencent", "tencent:TencentProvider", ("cn", "hk")),
+        "sina": Entry("Sina", "sina:SinaProvider", ("cn",)),
         "eastmoney": Entry("Eastmoney", "eastmoney:EastmoneyProvider", ("cn", "hk")),
         "yahoo": Entry("Yahoo Finance", "yahoo:YahooProvider", ("us", "hk", "cn")),
         "simulated": Entry(
@@ -110,7 +111,7 @@ def for_market(market: str) -> list[str]:
 
 
 def parser_of(request: Request, clock: Callable[[], datetime] = utc_now) -> Provider:
-    """What reads an archived answer: the provider of its request, or for a file the reader of files.
+    """What reads an archived answer: the provider of its request, or the reader of files or of decisions.
 
     Raises:
         UnknownProvider: It came from a provider that is not installed.
@@ -119,6 +120,10 @@ def parser_of(request: Request, clock: Callable[[], datetime] = utc_now) -> Prov
         from vprism_pipelines.providers.files import FilesProvider
 
         return FilesProvider(name=request.provider, clock=clock)
+    if request.url.startswith("decision:"):
+        from vprism_pipelines.providers.detective import DetectiveProvider
+
+        return DetectiveProvider(clock=clock)
     return create(request.provider, clock=clock)
 
 

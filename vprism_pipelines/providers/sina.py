@@ -7,21 +7,23 @@ no corporate actions; `read_factors` gives them for comparison with our own.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from dataclasses import replace
 from datetime import date, datetime
 from typing import Any, ClassVar, Final
 
 import polars as pl
 
 from vprism_pipelines.errors import Malformed, NoData, NotFound
-from vprism_pipelines.market.symbols import parse_canonical, to_provider
-from vprism_pipelines.providers.base import Capabilities, Dataset, Parsed, Payload, Quota, Request, raw_frame
+from vprism_pipelines.market.spec import CN
+from vprism_pipelines.providers.base import Capabilities, Dataset, Parsed, Payload, Quota, Request
 from vprism_pipelines.providers.chinese_units import currency
 from vprism_pipelines.providers.http_errors import raise_for_payload
 from vprism_pipelines.providers.text_tables import (
     PRICES,
+    bar_table,
+    daily_bars,
     dates,
-    in_window,
     numbers,
     quote_lines,
     require_daily,
@@ -43,8 +45,8 @@ _OURS: Final = ("session", *PRICES, "volume", "value")
 _MAINLAND: Final = re.compile(r"(sh|sz|bj)\d{6}")
 
 _QUOTE: Final = re.compile(r'var hq_str_([\w.]+)="([^"]*)"')
-_FIELDS: Final = {"open": 1, "close": 3, "high": 4, "low": 5, "volume": 8, "value": 9}
 _QUOTE_DATE: Final = 30
+_FIELDS: Final = {"session": _QUOTE_DATE, "open": 1, "close": 3, "high": 4, "low": 5, "volume": 8, "value": 9}
 
 
 class SinaProvider(WebProvider):
@@ -59,7 +61,9 @@ class SinaProvider(WebProvider):
         datasets=("bars",),
         price_basis="raw",
         history=f"the last {_MOST_BARS} sessions",
-        quota=Quota(per_minute=20, burst=1, concurrency=1),
+        quota=Quota(
+            per_minute=20, burst=1, concurrency=1, source="Sina publishes none: it bans faster clients (HTTP 456)"
+        ),
         licence="undocumented and unlicensed: personal use, no redistribution",
     )
 
@@ -75,10 +79,10 @@ class SinaProvider(WebProvider):
         """
         spec = self._market(market, dataset, start, end, now)
         count = min(_MOST_BARS, (spec.today(now) - start).days + 1)
-        return [
-            _request(symbol, _CHART, {"scale": _DAY, "ma": "no", "datalen": str(count)}, (start, end))
-            for symbol in dict.fromkeys(symbols)
-        ]
+        common = {"scale": _DAY, "ma": "no", "datalen": str(count)}
+        return self._requests(
+            spec.code, dataset, symbols, [(start, end)], lambda name, _: (_CHART, {"symbol": name, **common}), _HEADERS
+        )
 
     def plan_factors(self, symbols: Sequence[str]) -> list[Request]:
         """Requests for the whole history of factors, `hfq` then `qfq` of each symbol; read them with `read_factors`.
@@ -86,11 +90,10 @@ class SinaProvider(WebProvider):
         Raises:
             UnknownSymbol: Sina cannot spell a symbol.
         """
-        return [
-            _request(symbol, _FACTORS.format(_spelling(symbol), kind), {}, (None, None))
-            for symbol in dict.fromkeys(symbols)
-            for kind in ("hfq", "qfq")
-        ]
+        first = self._requests(
+            CN.code, "bars", symbols, [(None, None)], lambda name, _: (_FACTORS.format(name, "hfq"), {}), _HEADERS
+        )
+        return [r for request in first for r in (request, replace(request, url=request.url.replace("/hfq.", "/qfq.")))]
 
     def _read(self, payload: Payload) -> Parsed:
         raise_for_payload(payload)
@@ -117,7 +120,9 @@ def read_factors(payload: Payload) -> pl.DataFrame:
         payload: The answer to a request of `SinaProvider.plan_factors`.
 
     Returns:
-        ex_date (Date; 1900-01-01: since the listing), factor (Float64, positive), oldest first.
+        ex_date (Date; 1900-01-01: since the listing), factor (Float64, positive), step (Float64: the factor divided by
+        the one before, 1 on the first row; of `hfq` it is the close before the ex-date divided by the reference price,
+        of `qfq` the inverse), oldest first.
 
     Raises:
         NoData: There is none.
@@ -135,7 +140,7 @@ def read_factors(payload: Payload) -> pl.DataFrame:
     table = pl.DataFrame(columns).sort("ex_date")
     if table["factor"].null_count() or table["ex_date"].null_count() or table["factor"].le(0).any():
         raise Malformed("a factor is missing, zero or negative")
-    return table
+    return table.with_columns(step=(pl.col("factor") / pl.col("factor").shift()).fill_null(1.0))
 
 
 def _document(payload: Payload) -> Any:
@@ -154,21 +159,23 @@ def _bars(rows: Sequence[object], payload: Payload) -> Parsed:
     cells = {name: [bar.get(key) for bar in bars] for name, key in zip(_OURS, keys, strict=True)}
     if any(isinstance(day, str) and len(day) > len("2024-01-31") for day in cells["session"]):
         raise Malformed("the bars are intraday where days were asked for", hint=f"ask with scale={_DAY}")
-    table = pl.DataFrame([dates(cells.pop("session"), "session"), *(numbers(v, name) for name, v in cells.items())])
+    table = bar_table(cells, missing=("",))
     require_daily(table["session"])
     symbol = asked(payload.request).get("symbol") or payload.request.provider_symbol
     if not symbol:
         raise Malformed("neither the answer nor its request names the symbol")
     traded = _MAINLAND.fullmatch(symbol) is not None
-    listed = table.with_row_index("row").with_columns(
+    listed = table.with_columns(
         raw_symbol=pl.lit(symbol),
         currency=pl.lit(currency(symbol), dtype=pl.String),
         price_basis=pl.lit("raw" if traded else "adjusted_by_source"),
         basis_factor=pl.lit(1.0 if traded else None, dtype=pl.Float64),
     )
-    trimmed = in_window(listed, payload.request.start, payload.request.end)
-    notes = () if traded else ("it is not known how these prices are adjusted",)
-    return Parsed({"bars": raw_frame("bars", trimmed, payload)}, notes)
+    parsed = daily_bars(listed, payload, () if traded else ("it is not known how these prices are adjusted",))
+    first, request = table["session"].min(), payload.request
+    if len(bars) < _MOST_BARS or request.start is None or request.end is None or not isinstance(first, date):
+        return parsed
+    return replace(parsed, answered=(max(first, request.start), request.end))
 
 
 def _quotes(payload: Payload) -> Parsed:
@@ -182,36 +189,14 @@ def _quotes(payload: Payload) -> Parsed:
         raise Malformed(f"quotes of {', '.join(known)[:80]} are not read here", hint="only sh, sz and bj lines are")
     if not all(len(cells) > _QUOTE_DATE for cells in mainland.values()):
         raise Malformed(f"a quote line has not {_QUOTE_DATE + 1} fields or more")
-    table = pl.DataFrame(
-        [dates([cells[_QUOTE_DATE] for cells in mainland.values()], "date").alias("session")]
-        + [numbers([cells[place] for cells in mainland.values()], name) for name, place in _FIELDS.items()]
-        + [
-            pl.Series("raw_symbol", list(mainland)),
-            pl.Series("currency", [currency(name) for name in mainland], pl.String),
-        ]
-    ).with_row_index("row")
-    traded = table.filter(pl.col("volume") > 0, *(pl.col(name) > 0 for name in PRICES))
-    bars = in_window(traded.with_columns(live=pl.lit(value=True)), payload.request.start, payload.request.end)
-    idle = len(lines) - traded.height
-    frames: dict[Dataset, pl.DataFrame] = {"bars": raw_frame("bars", bars, payload)}
-    return Parsed(frames, (f"{idle} quotes unknown, without a trade, or not of the mainland",) if idle else ())
-
-
-def _request(symbol: str, url: str, params: Mapping[str, str], window: tuple[date | None, date | None]) -> Request:
-    spelling = _spelling(symbol)
-    return Request(
-        provider=SinaProvider.name,
-        dataset="bars",
-        market=parse_canonical(symbol).market.lower(),
-        symbol=symbol,
-        provider_symbol=spelling,
-        start=window[0],
-        end=window[1],
-        url=url,
-        params={**params, "symbol": spelling} if params else {},
-        headers=_HEADERS,
+    table = bar_table(
+        {name: [cells[place] for cells in mainland.values()] for name, place in _FIELDS.items()}, missing=("",)
+    ).with_columns(
+        pl.Series("raw_symbol", list(mainland)),
+        pl.Series("currency", [currency(name) for name in mainland], pl.String),
+        live=pl.lit(value=True),
     )
-
-
-def _spelling(symbol: str) -> str:
-    return to_provider(symbol, "tencent")  # the two spell the mainland alike
+    traded = table.with_row_index("row").filter(pl.col("volume") > 0, *(pl.col(name) > 0 for name in PRICES))
+    idle = len(lines) - traded.height
+    notes = (f"{idle} quotes unknown, without a trade, or not of the mainland",) if idle else ()
+    return daily_bars(traded, payload, notes)

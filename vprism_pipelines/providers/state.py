@@ -14,13 +14,18 @@ from vprism_pipelines.errors import StorageUnwritable
 
 _BUSY_SECONDS = 10.0
 
+# In draws, days and flights `provider` is the account its requests are counted on.
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS draws (provider TEXT NOT NULL, at REAL NOT NULL, cost INTEGER NOT NULL);
-CREATE INDEX IF NOT EXISTS draws_by_time ON draws (provider, at);
+DROP INDEX IF EXISTS draws_by_time;
+CREATE INDEX IF NOT EXISTS draws_in_time ON draws (provider, at, cost);
 CREATE TABLE IF NOT EXISTS days (
     provider TEXT NOT NULL, day TEXT NOT NULL, used INTEGER NOT NULL, PRIMARY KEY (provider, day)
 ) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS leases (id INTEGER PRIMARY KEY, provider TEXT NOT NULL, expires REAL NOT NULL);
+DROP TABLE IF EXISTS leases;
+CREATE TABLE IF NOT EXISTS flights (
+    id INTEGER PRIMARY KEY, provider TEXT NOT NULL, expires REAL NOT NULL, host TEXT NOT NULL, pid INTEGER NOT NULL
+);
 CREATE TABLE IF NOT EXISTS circuits (
     provider TEXT PRIMARY KEY, failures INTEGER NOT NULL, cooldown REAL NOT NULL, open_until REAL, cause TEXT NOT NULL
 ) WITHOUT ROWID;

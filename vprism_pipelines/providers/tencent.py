@@ -14,20 +14,19 @@ from typing import Any, ClassVar, Final
 import polars as pl
 
 from vprism_pipelines.errors import Malformed, NoData, NotFound, ProviderError
-from vprism_pipelines.market.symbols import to_provider
-from vprism_pipelines.providers.base import Capabilities, Dataset, Parsed, Payload, Quota, Request, raw_frame
+from vprism_pipelines.providers.base import Capabilities, Dataset, Parsed, Payload, Quota, Request
 from vprism_pipelines.providers.chinese_units import currency, volume_unit
 from vprism_pipelines.providers.http_errors import raise_for_payload
 from vprism_pipelines.providers.text_tables import (
     PRICES,
+    as_object,
+    bar_table,
     column,
-    dates,
-    in_window,
-    numbers,
+    daily_bars,
     quote_lines,
     script_json,
 )
-from vprism_pipelines.providers.web import WebProvider
+from vprism_pipelines.providers.web import Span, WebProvider
 
 __all__ = ["TencentProvider"]
 
@@ -67,7 +66,9 @@ class TencentProvider(WebProvider):
         datasets=("bars",),
         price_basis="raw",
         history="mainland from the listing; two years per request",
-        quota=Quota(per_minute=60, burst=2, concurrency=2),
+        quota=Quota(
+            per_minute=60, burst=2, concurrency=2, source="Tencent publishes none: well below what was never refused"
+        ),
         licence="undocumented and unlicensed: personal use, no redistribution",
     )
 
@@ -82,32 +83,22 @@ class TencentProvider(WebProvider):
             UnknownSymbol: Tencent cannot spell a symbol.
         """
         spec = self._market(market, dataset, start, end, now)
-        windows = [
+        spans: list[Span] = [
             (date.fromordinal(first), min(end, date.fromordinal(first + _WINDOW_DAYS - 1)))
             for first in range(start.toordinal(), end.toordinal() + 1, _WINDOW_DAYS)
         ]
-        spelled = {symbol: to_provider(symbol, self.name) for symbol in symbols}
-        return [
-            Request(
-                provider=self.name,
-                dataset=dataset,
-                market=spec.code,
-                symbol=symbol,
-                provider_symbol=spelling,
-                start=since,
-                end=until,
-                url=_URLS[spec.code],
-                params={"param": f"{spelling},day,{since},{until},{_LONGEST},"},
-            )
-            for symbol, spelling in spelled.items()
-            for since, until in windows
-        ]
+
+        def ask(spelling: str, span: Span) -> tuple[str, dict[str, str]]:
+            since, until = span
+            return _URLS[spec.code], {"param": f"{spelling},day,{since},{until},{_LONGEST},"}
+
+        return self._requests(spec.code, dataset, symbols, spans, ask)
 
     def _read(self, payload: Payload) -> Parsed:
         raise_for_payload(payload)
         if payload.body.lstrip().startswith(b"v_"):
             return _quotes(payload)
-        document = _object(script_json(payload), "the answer")
+        document = as_object(script_json(payload), "the answer")
         if document.get("code") != 0:
             said = str(document.get("msg", ""))[:160]
             if "param" in said.lower():
@@ -116,11 +107,12 @@ class TencentProvider(WebProvider):
         data = document.get("data")
         if not data:
             raise NoData("the answer has no data", hint="the symbol may be unknown, or not listed in that window")
-        parts = [_bars(symbol, _object(node or {}, symbol)) for symbol, node in _object(data, "data").items()]
-        request = payload.request
-        bars = in_window(pl.concat([bars for bars, _ in parts]).with_row_index("row"), request.start, request.end)
-        notes = tuple(note for _, said in parts for note in said)
-        return Parsed({"bars": raw_frame("bars", bars, payload)}, notes)
+        parts = [_bars(symbol, as_object(node or {}, symbol)) for symbol, node in as_object(data, "data").items()]
+        return daily_bars(
+            pl.concat([bars for bars, _ in parts], how="diagonal"),
+            payload,
+            [note for _, said in parts for note in said],
+        )
 
 
 def _bars(symbol: str, node: Mapping[str, Any]) -> tuple[pl.DataFrame, list[str]]:
@@ -138,12 +130,8 @@ def _bars(symbol: str, node: Mapping[str, Any]) -> tuple[pl.DataFrame, list[str]
     mainland = symbol.startswith(("sh", "sz", "bj"))
     if rows and mainland and all(len(row) > _AMOUNT for row in rows):
         cells["value"] = column(rows, _AMOUNT)
-    table = pl.DataFrame(
-        [dates(cells.pop("session"), "date").alias("session")]
-        + [numbers(values, name, missing=("", "-")).alias(name) for name, values in cells.items()]
-    )
     live = bool(rows) and _still_moves(symbol, str(rows[-1][0]), str(rows[-1][5]), node)
-    table = table.with_columns(
+    table = bar_table(cells).with_columns(
         live=pl.lit(live) & (pl.int_range(pl.len()) == pl.len() - 1),
         price_basis=pl.lit(_BASES[key]),
         basis_factor=pl.lit(1.0 if _BASES[key] == "raw" else None, dtype=pl.Float64),
@@ -189,26 +177,24 @@ def _quotes(payload: Payload) -> Parsed:
         raise Malformed(f"a quote line has not {_VALUE + 1} fields or more")
     spelled = [_spelling(name, line[2]) for name, line in fields.items()]
     stamps = [re.sub(r"\D", "", line[_TIME])[:8] for line in fields.values()]
-    table = pl.DataFrame(
-        [dates([f"{stamp[:4]}-{stamp[4:6]}-{stamp[6:]}" for stamp in stamps], "time").alias("session")]
-        + [numbers([line[place] for line in fields.values()], name).alias(name) for name, place in _FIELDS.items()]
-        + [numbers([_traded_value(line) for line in fields.values()], "value").alias("value")]
-        + [pl.Series(key, [_constant(name)[key] for name in spelled], dtype=kind) for key, kind in _TERMS.items()]
+    cells = {
+        "session": [f"{stamp[:4]}-{stamp[4:6]}-{stamp[6:]}" for stamp in stamps],
+        **{name: [line[place] for line in fields.values()] for name, place in _FIELDS.items()},
+        "value": [_traded_value(line) for line in fields.values()],
+    }
+    table = bar_table(cells, missing=("",)).with_columns(
+        pl.Series(key, [_constant(name)[key] for name in spelled], dtype=kind) for key, kind in _TERMS.items()
     )
     traded = table.with_row_index("row").filter(pl.col("volume") > 0, *(pl.col(name) > 0 for name in PRICES))
     notes = [] if unknown is None else ["some symbols are unknown to the quote host"]
     if traded.height < table.height:
         notes.append(f"{table.height - traded.height} quotes without a trade")
-    bars = in_window(traded.with_columns(live=pl.lit(value=True)), payload.request.start, payload.request.end)
-    frames: dict[Dataset, pl.DataFrame] = {"bars": raw_frame("bars", bars, payload)}
-    return Parsed(frames, tuple(notes))
+    return daily_bars(traded.with_columns(live=pl.lit(value=True)), payload, notes)
 
 
 def _spelling(name: str, code: str) -> str:
-    """With its market; US lines by their code, which tells exchanges and indices apart (`AAPL.OQ`, `.INX`)."""
-    if not name.startswith("us"):
-        return name.removeprefix("r_")
-    return code if code.startswith(".") else f"us{code}"
+    """With its market; US lines by their code, which tells exchanges and indices apart (`usBRK.B.N`, `us.INX`)."""
+    return f"us{code}" if name.startswith("us") else name.removeprefix("r_")
 
 
 def _traded_value(line: Sequence[str]) -> str:
@@ -226,9 +212,3 @@ def _constant(symbol: str) -> dict[str, object]:
 
 def _terms(symbol: str) -> dict[str, pl.Expr]:
     return {name: pl.lit(value, dtype=_TERMS[name]) for name, value in _constant(symbol).items()}
-
-
-def _object(node: object, where: str) -> Mapping[str, Any]:
-    if not isinstance(node, dict):
-        raise Malformed(f"{where[:40]} is {type(node).__name__}, not an object")
-    return node

@@ -6,7 +6,7 @@ Every cell is a date, a finite number or one of the source's own words for "miss
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import date
 from types import NoneType
 from typing import Any, Final
@@ -14,14 +14,17 @@ from typing import Any, Final
 import polars as pl
 
 from vprism_pipelines.errors import Malformed, NoData
-from vprism_pipelines.providers.base import Payload
+from vprism_pipelines.providers.base import Parsed, Payload, raw_frame
 from vprism_pipelines.providers.http_errors import load_json
 from vprism_pipelines.providers.window import within
 
 __all__ = [
     "PRICES",
+    "as_object",
+    "bar_table",
     "column",
     "csv_table",
+    "daily_bars",
     "dates",
     "declared_events",
     "in_window",
@@ -96,6 +99,21 @@ def quote_lines(payload: Payload, line: re.Pattern[str]) -> dict[str, str]:
     return dict(line.findall(text))
 
 
+def as_object(node: object, where: str) -> Mapping[str, Any]:
+    """A JSON object.
+
+    Args:
+        node: What stands there.
+        where: Its name for people.
+
+    Raises:
+        Malformed: It is something else.
+    """
+    if not isinstance(node, dict):
+        raise Malformed(f"{where[:40]} is {type(node).__name__}, not an object")
+    return node
+
+
 def column(rows: Sequence[Sequence[object]], place: int) -> list[object]:
     """One column of a table given as rows."""
     return [row[place] for row in rows]
@@ -130,6 +148,38 @@ def numbers(values: Sequence[object] | pl.Series, name: str, *, missing: Collect
     if not cells.is_finite().all():
         raise Malformed(f"{name!r} holds a number that is not finite")
     return cells
+
+
+def bar_table(
+    cells: Mapping[str, Sequence[object] | pl.Series], *, missing: Collection[str] = ("", "-")
+) -> pl.DataFrame:
+    """Columns of text as a table of bars: `session` as Date, everything else as Float64, in the order of `cells`.
+
+    Raises:
+        Malformed: A session is no date, or another cell no finite number.
+    """
+    return pl.DataFrame(
+        [
+            (dates(values, name) if name == "session" else numbers(values, name, missing=missing)).alias(name)
+            for name, values in cells.items()
+        ]
+    )
+
+
+def daily_bars(bars: pl.DataFrame, payload: Payload, notes: Sequence[str] = ()) -> Parsed:
+    """Bars of the sessions that were asked for, as the raw frame.
+
+    Args:
+        bars: Columns of the raw frame of bars; with `row` where that is not the order of the rows.
+        payload: Where they came from.
+        notes: What people should know.
+
+    Raises:
+        NoData: None lies in the window.
+    """
+    numbered = bars if "row" in bars.columns else bars.with_row_index("row")
+    inside = in_window(numbered, payload.request.start, payload.request.end)
+    return Parsed({"bars": raw_frame("bars", inside, payload)}, tuple(notes))
 
 
 def in_window(bars: pl.DataFrame, start: date | None, end: date | None) -> pl.DataFrame:

@@ -58,6 +58,7 @@ EGRESS: Mapping[str, Collection[str]] = MappingProxyType(
         "nasdaq_data_link": ("data.nasdaq.com",),
         "tencent": ("web.ifzq.gtimg.cn", "proxy.finance.qq.com", "qt.gtimg.cn"),
         "eastmoney": ("push2his.eastmoney.com",),
+        "sina": ("quotes.sina.cn", "finance.sina.com.cn", "hq.sinajs.cn"),
     }
 )
 """Hosts, and all below them, that each provider may be asked at over https. Nothing else is ever contacted."""

@@ -20,7 +20,7 @@ from vprism_pipelines.errors import InvalidInput, InvalidRange, Unavailable, Unk
 from vprism_pipelines.market.spec import VN
 from vprism_pipelines.market.symbols import parse_canonical, to_provider
 from vprism_pipelines.providers import vnstock_parse
-from vprism_pipelines.providers.base import Capabilities, Dataset, Parsed, Payload, Quota, Request
+from vprism_pipelines.providers.base import Capabilities, Dataset, Limit, Parsed, Payload, Quota, Request
 from vprism_pipelines.providers.http_errors import REASON_HEADER
 from vprism_pipelines.providers.vnstock_child import CALLS_PER_MINUTE, Answer, VnstockChild
 
@@ -38,6 +38,17 @@ _INDEX_NAMES: Mapping[str, str] = {
     "VNALLSHARE": "VNALL",
     "VNXALLSHARE": "VNXALL",
 }
+# Both providers draw on it: vnstock counts its calls together, and some of them twice.
+_QUOTA = Quota(
+    per_minute=CALLS_PER_MINUTE,
+    burst=1,
+    per_day=5_000,
+    concurrency=1,
+    day_zone=VN.timezone,
+    windows=(Limit(1_200, 3_600),),
+    account="vnstock",
+    source="vnstock's own limiter (vnai), guest: 20 a minute, 1,200 an hour, 5,000 a day; we keep below the first",
+)
 _ROLLING = re.compile(r"F\d[MQ]$")
 _AHEAD = timedelta(days=60)  # ex-dates are announced before they come
 _LICENCE = (
@@ -84,7 +95,7 @@ class _VnstockProvider:
             datasets=tuple(self._windows),
             price_basis="adjusted_by_source",
             history=self._history,
-            quota=Quota(per_minute=CALLS_PER_MINUTE, burst=1, per_day=5000, concurrency=1, day_zone=VN.timezone),
+            quota=_QUOTA,
             licence=_LICENCE,
         )
 

@@ -284,7 +284,7 @@ def _doubt() -> pl.Expr:
     """Why an event is not certain; null when it is."""
     kind, ratio = pl.col("kind"), pl.col("exercise_ratio")
     size = pl.when(kind == "cash").then("value_per_share").otherwise(ratio)
-    words, number = pl.col("words").str.replace_all(",", "."), r"(\d+(?:\.\d+)?)"
+    words, number = pl.col("words").str.replace_all(",", "."), r"([0-9]+(?:\.[0-9]+)?)"
     percent = words.str.extract(number + r"\s*%").cast(pl.Float64) / 100
     old, new = (words.str.extract(rf"{number}\s*:\s*{number}", group).cast(pl.Float64) for group in (1, 2))
     printed = pl.coalesce(percent, new / old)

@@ -9,21 +9,27 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, date, datetime
 from functools import partial
+from types import MappingProxyType
 from typing import TYPE_CHECKING, ClassVar, Final
 from urllib.parse import parse_qsl, urlsplit
 
 from vprism_pipelines.errors import AuthRequired, InvalidInput, InvalidRange, ProviderError, Unavailable
 from vprism_pipelines.market.spec import MarketSpec
 from vprism_pipelines.market.spec import market as market_spec
+from vprism_pipelines.market.symbols import to_provider
 from vprism_pipelines.providers.base import Capabilities, Dataset, Parsed, Payload, Request
 from vprism_pipelines.providers.http_errors import REASON_HEADER
 
 if TYPE_CHECKING:
     from vprism_pipelines.providers.transport import Transport
 
-__all__ = ["WebProvider", "asked"]
+__all__ = ["Span", "WebProvider", "asked"]
 
 _NOW: Final = partial(datetime.now, UTC)
+_NO_HEADERS: Final[Mapping[str, str]] = MappingProxyType({})
+
+Span = tuple[date | None, date | None]
+"""First and last session of a request, both inclusive."""
 
 
 class WebProvider(ABC):
@@ -89,6 +95,48 @@ class WebProvider(ABC):
 
     def _refusal(self, request: Request, kind: type[ProviderError], reason: str) -> Payload:
         return Payload(request, 0, b"", self._clock(), headers={REASON_HEADER: reason}, error=kind.code)
+
+    def _requests(
+        self,
+        market: str,
+        dataset: Dataset,
+        symbols: Sequence[str],
+        spans: Sequence[Span],
+        ask: Callable[[str, Span], tuple[str, Mapping[str, str]]],
+        headers: Mapping[str, str] = _NO_HEADERS,
+    ) -> list[Request]:
+        """One request per symbol and span; a symbol named twice is asked about once.
+
+        Args:
+            market: Its code.
+            dataset: What is asked for.
+            symbols: Canonical symbols.
+            spans: Of each symbol.
+            ask: URL and query parameters for a provider's spelling and a span.
+            headers: Sent along.
+
+        Raises:
+            UnknownSymbol: The provider cannot spell a symbol.
+        """
+        spelled = {symbol: to_provider(symbol, self.name) for symbol in symbols}
+        asking = [
+            (symbol, spelling, span, *ask(spelling, span)) for symbol, spelling in spelled.items() for span in spans
+        ]
+        return [
+            Request(
+                provider=self.name,
+                dataset=dataset,
+                market=market,
+                symbol=symbol,
+                provider_symbol=spelling,
+                start=start,
+                end=end,
+                url=url,
+                params=params,
+                headers=headers,
+            )
+            for symbol, spelling, (start, end), url, params in asking
+        ]
 
     def _market(self, market: str, dataset: Dataset, start: date, end: date, now: datetime) -> MarketSpec:
         """The market, when this provider has the dataset for it and sessions can lie in the range.

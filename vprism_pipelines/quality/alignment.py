@@ -240,14 +240,14 @@ def date_shift(bars: pl.DataFrame, sessions: pl.DataFrame) -> pl.DataFrame:
     day off still hit a session four times out of five, so only the better lag tells.
 
     Args:
-        bars: session (the date as delivered); optionally provider.
+        bars: session (the date as delivered); optionally provider, and fetch_id to judge every delivery by itself.
         sessions: session: the market's sessions, covering the dates.
 
     Returns:
-        One row per provider ("*" without the column): dates, overlap_minus_1, overlap_0, overlap_plus_1 (12
-        decimals), best_lag (days to add; 0 when in doubt), verdict: `OK`, `SHIFTED` (overlap below 0.97 and another
-        lag better: block the delivery), `OFF_CALENDAR` (below 0.97 whatever the lag), `UNKNOWN` (fewer than five
-        dates).
+        One row per provider ("*" without the column) and fetch_id (if given): dates, overlap_minus_1, overlap_0,
+        overlap_plus_1 (12 decimals), best_lag (days to add; 0 when in doubt), verdict: `OK`, `SHIFTED` (overlap below
+        0.97 and another lag better: block the delivery), `OFF_CALENDAR` (below 0.97 whatever the lag), `UNKNOWN`
+        (fewer than five dates).
 
     Raises:
         ContractViolation: A column is missing.
@@ -255,15 +255,17 @@ def date_shift(bars: pl.DataFrame, sessions: pl.DataFrame) -> pl.DataFrame:
     require_columns(bars, ["session"], "bars")
     require_columns(sessions, ["session"], "sessions")
     provider = pl.col("provider") if "provider" in bars.columns else pl.lit("*")
+    delivery = ["provider", *(["fetch_id"] if "fetch_id" in bars.columns else [])]
     days = sessions["session"].drop_nulls().unique().implode()
     lags = {"overlap_0": 0, "overlap_minus_1": -1, "overlap_plus_1": 1}  # in doubt the first
     best = pl.max_horizontal(*lags)
     low = pl.col("overlap_0") < SHIFT_OVERLAP
     return (
-        bars.select(provider.alias("provider"), "session")
+        bars.with_columns(provider.alias("provider"))
+        .select(*delivery, "session")
         .drop_nulls("session")
         .unique()
-        .group_by("provider")
+        .group_by(delivery)
         .agg(
             pl.len().cast(pl.Int64).alias("dates"),
             *(
@@ -281,6 +283,6 @@ def date_shift(bars: pl.DataFrame, sessions: pl.DataFrame) -> pl.DataFrame:
             .then(pl.lit("OFF_CALENDAR"))
             .otherwise(pl.lit("OK"))
         )
-        .select("provider", "dates", "overlap_minus_1", "overlap_0", "overlap_plus_1", "best_lag", "verdict")
-        .sort("provider")
+        .select(*delivery, "dates", "overlap_minus_1", "overlap_0", "overlap_plus_1", "best_lag", "verdict")
+        .sort(delivery)
     )

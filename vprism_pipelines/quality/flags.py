@@ -19,6 +19,12 @@ class BarFlag(IntFlag):
     BAND_BREACH = 256  # outside the exchange's daily price band
     SPIKE = 512
     STALE_COPY = 1024
+    OFF_LATTICE = 2048  # a price between two ticks
+    VOLUME_UNIT = 4096  # the volume looks like another unit
+    FLAT_RUN = 8192  # the close has not moved for unusually many traded bars
+    VOLUME_SPIKE = 16384
+    SPLIT_LIKE_JUMP = 32768  # a jump by a split ratio that no known event explains
+    FIRST_OBSERVED = 65536  # the first version the provider gave, kept although it has rewritten the bar since
 
 
 def names(bits: int) -> list[str]:

@@ -87,6 +87,7 @@ def reconcile(
     *,
     sources: tuple[str, str] = ("a", "b"),
     tolerance: Tolerance | None = None,
+    covered: pl.DataFrame | None = None,
 ) -> Reconciliation:
     """Compare all common bars of two providers.
 
@@ -104,20 +105,15 @@ def reconcile(
         market: Whose ticks apply.
         sources: Names of the two, written to `run`.
         tolerance: Thresholds; by default 5 and 10 bp, 1.2 and 1.5 times, 2 % of rows.
+        covered: symbol, first, last: sessions that both sides cover, where the bars are only a part of what they have;
+            by default as far as the bars given reach.
 
     Raises:
         ContractViolation: A column is missing, or a provider states a bar twice.
     """
     limits = tolerance or Tolerance()
     sides = [_traded(frame, side) for frame, side in ((a, "a"), (b, "b"))]
-    spans = [
-        side.group_by("symbol").agg(pl.col("session").min().alias("first"), pl.col("session").max().alias("last"))
-        for side in sides
-    ]
-    both = spans[0].join(spans[1], on="symbol", suffix="_b")
-    shared = both.select(
-        "symbol", first=pl.max_horizontal("first", "first_b"), last=pl.min_horizontal("last", "last_b")
-    )
+    shared = _shared(*sides) if covered is None else covered.select("symbol", "first", "last")
     joined = (
         sides[0].join(sides[1], on=KEY, how="full", coalesce=True).sort(KEY).join(shared, on="symbol", how="left")
     ).with_columns(
@@ -171,6 +167,16 @@ def _traded(bars: pl.DataFrame, side: str) -> pl.DataFrame:
             session=twice["session"][0],
         )
     return kept
+
+
+def _shared(a: pl.DataFrame, b: pl.DataFrame) -> pl.DataFrame:
+    """symbol, first, last: the sessions between the later first and the earlier last bar of the two sides."""
+    first, last = (
+        side.group_by("symbol").agg(first=pl.col("session").min(), last=pl.col("session").max()) for side in (a, b)
+    )
+    return first.join(last, on="symbol", suffix="_b").select(
+        "symbol", first=pl.max_horizontal("first", "first_b"), last=pl.min_horizontal("last", "last_b")
+    )
 
 
 def _judged(joined: pl.DataFrame, limits: Tolerance) -> pl.DataFrame:

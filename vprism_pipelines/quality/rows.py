@@ -1,21 +1,22 @@
 """From a provider's rows to ours: units, identifiers and dates made one, each row accepted or quarantined with reasons.
 
-The row checks (R1–R7) need nothing but the row, its pull and the calendar. Nothing is dropped: what is not accepted is
-kept whole in the quarantine, with the name of every rule it broke.
+The row checks (R1–R8, `quality.row_checks`) need nothing but the row, its pull and the calendar. Nothing is dropped:
+what is not accepted is kept whole in the quarantine, with the name of every rule it broke.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import reduce
 
 import polars as pl
 
-from vprism_pipelines.market.actions import EVENT_TYPES, spin_off_suspects
+from vprism_pipelines.market.actions import DECISIONS, EVENT_TYPES, spin_off_suspects
 from vprism_pipelines.market.spec import MarketSpec
 from vprism_pipelines.market.symbols import resolve_frame
 from vprism_pipelines.quality.flags import BarFlag
+from vprism_pipelines.quality.row_rules import PRICES, bar_rules, listed_currency, mark_duplicates
 from vprism_pipelines.tables import (
     CLEAN_ACTIONS,
     CLEAN_BARS,
@@ -28,7 +29,6 @@ from vprism_pipelines.tables import (
 )
 
 ANYWHERE = "*"  # calendar of the days on which at least one exchange of a market trades
-PRICES = ("open", "high", "low", "close")
 OHLC_TOLERANCE = 1e-12  # relative
 # A converted number carries float noise of the multiplication. Ten digits hold every price there is; the turnover of
 # a market needs more, and fifteen are what a double holds exactly.
@@ -76,29 +76,13 @@ def clean_bars(
     settled = pl.col("fetched_at") >= pl.col("session_close") + spec.settle
     frame = (
         frame.with_columns(_to_units())
-        .with_columns(*_without_order_noise(), currency=pl.col("currency").fill_null(spec.currency))
+        .with_columns(*_without_order_noise(), currency=pl.coalesce("currency", listed_currency(spec)))
         .with_columns(calendar=pl.col("exchange").replace_strict(calendars, default=None))
         .with_columns(pl.col("calendar").fill_null(_default_calendar(spec, days)))
         .join(days, on=["calendar", "session"], how="left", maintain_order="left")
         .with_columns(provisional=(~settled).fill_null(value=False))
     )
-    frame = _mark_duplicates(frame, ["provider", "fetch_id", "symbol", "session"], [*PRICES, "volume"])
-    prices = [pl.col(name) for name in PRICES]
-    today = pl.col("fetched_at").dt.convert_time_zone(spec.timezone).dt.date()
-    rules: dict[str, pl.Expr] = {
-        "missing_date": pl.col("session").is_null(),
-        "missing_price": pl.any_horizontal(price.is_null() for price in prices),
-        "price_not_finite": pl.any_horizontal(~price.is_finite() for price in prices),
-        "price_not_positive": pl.any_horizontal(price <= 0 for price in prices),
-        "price_order": (pl.col("low") > pl.min_horizontal("open", "close"))
-        | (pl.col("high") < pl.max_horizontal("open", "close")),
-        "volume_negative": pl.col("volume") < 0,
-        "value_negative": pl.col("value") < 0,
-        "wrong_currency": pl.col("currency") != spec.currency,
-        "future_session": pl.col("session") > today,
-        "not_a_session": pl.col("session_close").is_null() & pl.col("session").is_not_null(),
-        **_identity_rules(),
-    }
+    frame, rules = bar_rules(frame, days, spec)
     untraded = pl.col("volume") == 0
     known = pl.col("basis_factor").is_not_null() & pl.col("price_basis").is_in(["raw", "split_adjusted"])
     instrument = pl.col("symbol").str.split(":").list.get(1) != "INDEX"
@@ -117,7 +101,7 @@ def clean_bars(
     frame = frame.with_columns(
         flags=bits, price_basis=pl.when(known).then(pl.lit("raw")).otherwise(pl.col("price_basis"))
     )
-    return _split(frame, rules, raw, RAW_BARS, CLEAN_BARS, "bars", spec, "session")
+    return _split(frame, rules | _identity_rules(), raw, RAW_BARS, CLEAN_BARS, "bars", spec, "session")
 
 
 def _default_calendar(spec: MarketSpec, days: pl.DataFrame) -> pl.Expr:
@@ -153,6 +137,9 @@ def clean_actions(raw: pl.DataFrame, pulls: pl.DataFrame, spec: MarketSpec) -> C
     frame = frame.join(odd.unique(), on=["symbol", "ex_date", "split_ratio"], how="left").with_columns(
         event_type=pl.coalesce("suspect", "event_type")
     )
+    decided = pl.col("provider") == DECISIONS
+    said = pl.when(decided).then("detail").str.json_path_match("$.decision")
+    frame = frame.with_columns(withdrawn=pl.when(said == "withdrawn").then(statement=True))
     frame = frame.with_columns(seq=pl.struct(amounts).rank("ordinal").over(event).cast(pl.Int32) - 1)
     says_nothing = (
         (pl.col("cash") == 0)
@@ -167,7 +154,7 @@ def clean_actions(raw: pl.DataFrame, pulls: pl.DataFrame, spec: MarketSpec) -> C
         "negative_amount": pl.any_horizontal(pl.col(name) < 0 for name in amounts),
         "split_ratio_zero": pl.col("split_ratio") == 0,
         "unknown_currency": UNKNOWN_CURRENCY,
-        "no_effect": says_nothing,
+        "no_effect": says_nothing & ~decided,  # a decision that nothing happened cancels what others declared
         **_identity_rules(duplicates=False),
     }
     return _split(frame, rules, raw, RAW_ACTIONS, CLEAN_ACTIONS, "actions", spec, "ex_date")
@@ -185,7 +172,7 @@ def clean_instruments(raw: pl.DataFrame, pulls: pl.DataFrame, spec: MarketSpec) 
         currency=pl.col("currency").fill_null(spec.currency), described_on=pl.col("fetched_at").dt.date()
     )
     described = ["name", "exchange", "listed", "delisted", "sector", "isin"]
-    frame = _mark_duplicates(frame, ["provider", "fetch_id", "symbol"], described)
+    frame = mark_duplicates(frame, ["provider", "fetch_id", "symbol"], described)
     rules = {
         "delisted_before_listed": pl.col("delisted") < pl.col("listed"),
         "unknown_currency": UNKNOWN_CURRENCY,
@@ -258,17 +245,6 @@ def _without_order_noise() -> list[pl.Expr]:
         .otherwise(high)
         .alias("high"),
     ]
-
-
-def _mark_duplicates(frame: pl.DataFrame, key: Sequence[str], value: Sequence[str]) -> pl.DataFrame:
-    """Copies within one pull: the first of identical ones stands; of differing ones none can be believed."""
-    if not frame.select(key).is_duplicated().any():
-        return frame.with_columns(duplicate=pl.lit(value=False), contradicts=pl.lit(value=False))
-    # Rows of unknown symbols or dates are not copies of each other.
-    known = pl.all_horizontal(pl.col(name).is_not_null() for name in key)
-    differs = pl.struct(value).n_unique().over(key) > 1
-    later = pl.int_range(pl.len()).over(key) > 0
-    return frame.with_columns(duplicate=known & later & ~differs, contradicts=known & differs)
 
 
 def _identity_rules(*, duplicates: bool = True) -> dict[str, pl.Expr]:

@@ -3,166 +3,192 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import date
-from enum import StrEnum
 from types import MappingProxyType
 
-from vprism_pipelines.market.rule_tables import Row
+from vprism_pipelines.quality.checks import LIMITED, Check, Severity, Threshold
 from vprism_pipelines.quality.flags import BarFlag
 
-__all__ = ["THRESHOLDS", "WINDOW_CHECKS", "Severity", "WindowCheck"]
+__all__ = ["WINDOW_CHECKS", "Severity"]
 
-ALL = ("us", "vn", "cn", "hk")
-LIMITED = ("vn", "cn")  # exchanges with daily price limits
+QUARANTINE, FLAG, INFO = Severity.QUARANTINE, Severity.FLAG, Severity.INFO
+# Share of a market's bars on which a check may fire before people should look, and before something is broken.
+RARE = (0.001, 0.01)
+ODD = (0.005, 0.05)
 
-
-class Severity(StrEnum):
-    """What happens to what a check finds."""
-
-    QUARANTINE = "QUARANTINE"  # the bar is set aside with the check's name as reason
-    FLAG = "FLAG"  # the bar is kept with a flag bit
-    INFO = "INFO"  # counted
-
-
-@dataclass(frozen=True, slots=True)
-class WindowCheck:
-    """A check of a bar among its neighbours; its column in `examine` is Boolean: true where it fires.
-
-    Attributes:
-        id: Number in the catalogue of checks.
-        formula: What it computes.
-        flag: `BarFlag` set where it fires.
-        blocks: What it takes for the symbol or session to be blocked as a whole; empty: never.
-        markets: Codes of the markets it applies to.
-    """
-
-    id: str
-    name: str
-    severity: Severity
-    formula: str
-    flag: int = 0
-    blocks: str = ""
-    markets: tuple[str, ...] = ALL
-
-
-WINDOW_CHECKS: Mapping[str, WindowCheck] = MappingProxyType(
+WINDOW_CHECKS: Mapping[str, Check] = MappingProxyType(
     {
         check.name: check
         for check in (
-            WindowCheck(
+            Check(
                 "W1",
                 "price_band",
-                Severity.QUARANTINE,
                 "close beyond the dated price limits by more than a tick, and the next close beyond them on the other "
                 "side; or the newest close above the ceiling",
+                *RARE,
+                title="Price limit broken and undone",
+                severity=QUARANTINE,
                 markets=LIMITED,
             ),
-            WindowCheck(
+            Check(
                 "W1",
                 "band_breach",
-                Severity.FLAG,
                 "close beyond the limits by more than a tick, and it stays there: an event is missing",
-                BarFlag.BAND_BREACH,
+                *ODD,
+                title="Price limit broken for good",
+                flag=BarFlag.BAND_BREACH,
                 markets=LIMITED,
             ),
-            WindowCheck(
+            Check(
                 "W14",
                 "tick_lattice",
-                Severity.QUARANTINE,
-                "a price off the tick lattice of every exchange of the market, in a symbol whose prices are on it",
+                "a price off the tick lattice of every exchange of the market, in a symbol of whose other bars, 250 "
+                "before and 80 after, at most this share is",
+                *RARE,
+                title="Price between two ticks",
+                severity=QUARANTINE,
+                flag=BarFlag.OFF_LATTICE,
                 markets=("vn",),  # elsewhere providers keep prices a thousandth off the tick
+                values=(Threshold(0.3),),
+                unit="share of bars",
             ),
-            WindowCheck(
+            Check(
                 "W2",
                 "vwap_bound",
-                Severity.QUARANTINE,
                 "value / volume outside [low, high] by more than a tick and the rounding of value",
-                blocks="20 consecutive bars",
+                *RARE,
+                title="Average price outside the range",
+                severity=QUARANTINE,
             ),
-            WindowCheck(
+            Check(
                 "W3",
                 "unit_ratio",
-                Severity.QUARANTINE,
-                "value / (volume x close) outside [0.8, 1.25]",
-                blocks="median of the symbol outside [0.9, 1.1]",
+                "value / (volume x close) greater than this, or less than its inverse",
+                *RARE,
+                title="Value does not fit volume and price",
+                severity=QUARANTINE,
+                values=(Threshold(1.25),),
+                unit="ratio",
             ),
-            WindowCheck(
+            Check(
                 "W4",
                 "return_z",
-                Severity.FLAG,
-                "|log return - median of 60 before| / max(1.4826 MAD of 60 before, 0.5 %) > 20, off ex-dates",
-                BarFlag.SPIKE,
+                "|log return - median of 60 before| / max(1.4826 MAD of 60 before, 0.5 %) above this, off ex-dates",
+                *ODD,
+                title="Return far from usual",
+                flag=BarFlag.SPIKE,
+                values=(Threshold(20.0),),
+                unit="robust standard deviations",
             ),
-            WindowCheck(
+            Check(
                 "W5",
                 "spike_reversal",
-                Severity.FLAG,
-                "|r| > k and |next r + r| < 0.2 |r|, log returns, k per exchange",
-                BarFlag.SPIKE,
+                "|r| above this and |next r + r| < 0.2 |r|, log returns",
+                *ODD,
+                title="Price leaps and returns",
+                flag=BarFlag.SPIKE,
+                values=(Threshold(0.20),),
+                unit="log return",
             ),
-            WindowCheck(
+            Check(
                 "W5",
                 "scale_spike",
-                Severity.QUARANTINE,
-                "the same with |r| >= ln 3: no price trebles and returns",
+                "the same where the price is multiplied by this or more, or divided",
+                *RARE,
+                title="Price multiplied and back",
+                severity=QUARANTINE,
+                values=(Threshold(3.0),),
+                unit="ratio",
             ),
-            WindowCheck(
+            Check(
                 "W6",
                 "split_like_jump",
-                Severity.FLAG,
-                "close / reference within the band of 1.5, 2, 3, 4, 5, 10, 100, 1000 or an inverse, stays, no event",
-                BarFlag.BAND_BREACH,
-                blocks="a factor of 100 or more: the unit changed",
+                "close / reference within the band (this, where there is none) of 1.5, 2, 3, 4, 5, 10, 100, 1000 or an "
+                "inverse, stays, no event",
+                *ODD,
+                title="Jump like an undeclared split",
+                flag=BarFlag.SPLIT_LIKE_JUMP,
+                values=(Threshold(0.20),),
+                unit="fraction",
             ),
-            WindowCheck(
+            Check(
+                "W6",
+                "scaled_run",
+                "2 to 40 bars between two jumps beyond the limits, or by a factor of 3, that cancel each other: one "
+                "factor too many in between",
+                *RARE,
+                title="Run of bars multiplied and back",
+                severity=QUARANTINE,
+            ),
+            Check(
                 "W7",
                 "stale_copy",
-                Severity.FLAG,
-                "open, high, low, close and volume >= 1000 all equal to those of the traded bar before",
-                BarFlag.STALE_COPY,
-                blocks="more than 5 % of a session's traded bars",
+                "open, high, low, close and volume all equal to those of the traded bar before, volume at least this",
+                *ODD,
+                title="Copy of the bar before",
+                flag=BarFlag.STALE_COPY,
+                values=(Threshold(1_000.0),),
+                unit="shares",
             ),
-            WindowCheck(
-                "W8", "flat_run", Severity.INFO, "the same close on more traded bars in a row than 99.9 % of runs"
+            Check(
+                "W8",
+                "flat_run",
+                "the same close on more than this many traded bars in a row, which 99.9 % of runs never reach",
+                warn=0.05,
+                title="Close does not move",
+                severity=INFO,
+                flag=BarFlag.FLAT_RUN,
+                values=(Threshold(13.0), Threshold(8.0, "HOSE"), Threshold(12.0, "HNX"), Threshold(13.0, "UPCOM")),
+                unit="traded bars",
             ),
-            WindowCheck(
+            Check(
                 "W9",
                 "zero_volume_range",
-                Severity.FLAG,
                 "no volume, yet high and low differ: somebody traded, the volume is missing",
-                BarFlag.ZERO_VOLUME,
+                *ODD,
+                title="Range without volume",
+                flag=BarFlag.ZERO_VOLUME,
             ),
-            WindowCheck(
+            Check(
                 "W9",
                 "placeholder",
-                Severity.FLAG,
                 "no volume and one price: a copy of the last price, or of the next reference",
-                BarFlag.PLACEHOLDER,
+                title="Bar without a trade",
+                flag=BarFlag.PLACEHOLDER,
             ),
-            WindowCheck(
+            Check(
                 "W10",
                 "volume_spike",
-                Severity.INFO,
-                "(ln volume - median of 60 before) / max(1.4826 MAD of 60 before, 0.1) > 6",
+                "(ln volume - median of 60 before) / max(1.4826 MAD of 60 before, 0.1) above this",
+                warn=0.05,
+                title="Volume far above usual",
+                severity=INFO,
+                flag=BarFlag.VOLUME_SPIKE,
+                values=(Threshold(6.0),),
+                unit="robust standard deviations",
+            ),
+            Check(
+                "W15",
+                "volume_step",
+                "volume no multiple of the exchange's volume step (this, where the provider leaves odd lots out), in a "
+                "symbol whose volumes are",
+                *ODD,
+                title="Volume off the exchange's step",
+                flag=BarFlag.VOLUME_UNIT,
+                values=(Threshold(1.0), Threshold(100.0, "HOSE", date(2022, 9, 12))),
+                unit="shares",
+            ),
+            Check(
+                "W16",
+                "volume_unit",
+                "a run of volumes off the step, or all multiples of 10, 100 or 1000 of it, that chance and a change of "
+                "habit do not explain",
+                *RARE,
+                title="Run of volumes in another unit",
+                severity=QUARANTINE,
+                flag=BarFlag.VOLUME_UNIT,
             ),
         )
     }
 )
 """Every check in the order in which it is made. Market rules come before statistics."""
-
-
-def _dated(default: float, *exceptions: tuple[str, float]) -> tuple[float, tuple[Row, ...]]:
-    since = date(1990, 1, 1)
-    return default, tuple({"venues": code, "valid_from": since, "value": value} for code, value in exceptions)
-
-
-THRESHOLDS: Mapping[str, tuple[float, tuple[Row, ...]]] = MappingProxyType(
-    {
-        # p99.9 of the runs of traded bars with one close
-        "flat_run": _dated(13.0, ("HOSE", 8.0), ("HNX", 12.0), ("UPCOM", 13.0)),
-        "spike": _dated(0.20),
-        "band": _dated(0.20),  # a day's own return beside a split, where the exchange sets no limit
-    }
-)
-"""Default and, by venue and date, other thresholds of the checks: rows of venues, valid_from, value."""

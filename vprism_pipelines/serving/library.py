@@ -16,21 +16,27 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import date, datetime
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any, Literal, Self, get_args
+from typing import TYPE_CHECKING, Any, Literal, Self, get_args
 
 import duckdb
 import polars as pl
 
-from vprism_pipelines.errors import InvalidInput, InvalidQuery, InvalidRange, UnknownSymbol
+from vprism_pipelines.errors import InvalidConfiguration, InvalidInput, InvalidQuery, InvalidRange, UnknownSymbol
 from vprism_pipelines.market import adjustment
-from vprism_pipelines.market.actions import merge_events
 from vprism_pipelines.market.calendars import calendar
-from vprism_pipelines.market.spec import MARKETS, MarketSpec, market
+from vprism_pipelines.market.spec import MARKETS, MarketSpec
+from vprism_pipelines.market.spec import market as market_named
 from vprism_pipelines.market.symbols import resolve
 from vprism_pipelines.providers.registry import utc_now
-from vprism_pipelines.quality.consensus import vote
+from vprism_pipelines.serving import history as past
 from vprism_pipelines.settings import settings
+from vprism_pipelines.warehouse.as_of import believed
+from vprism_pipelines.warehouse.lake import Lake
 from vprism_pipelines.warehouse.reader import Reader
+
+if TYPE_CHECKING:
+    from vprism_pipelines.serving.explain import Cell
+    from vprism_pipelines.serving.explanation import Explanation
 
 __all__ = ["Basis", "Library", "connect", "nearest", "period"]
 
@@ -64,7 +70,8 @@ def connect(data_dir: str | Path | None = None, database: str | Path | None = No
     named = {name: Path(path) for name, path in given.items() if path is not None}
     if data_dir is not None:
         named.setdefault("duckdb_database", Path(data_dir) / "vprism.duckdb")
-    return Library(Reader(settings().model_copy(update=named)))
+    configured = settings().model_copy(update=named)
+    return Library(Reader(configured), lake=Lake(configured.lake_dir))
 
 
 class Library:
@@ -73,11 +80,13 @@ class Library:
     Args:
         reader: The published warehouse.
         clock: Where `now` comes from, to tell future dates.
+        lake: The archive it was made from, for `explain`; None: it cannot explain.
     """
 
-    def __init__(self, reader: Reader, clock: Callable[[], datetime] = utc_now) -> None:
+    def __init__(self, reader: Reader, clock: Callable[[], datetime] = utc_now, lake: Lake | None = None) -> None:
         self._reader = reader
         self._clock = clock
+        self._lake = lake
 
     def __enter__(self) -> Self:
         return self
@@ -190,25 +199,34 @@ class Library:
         return self.sql(
             """SELECT * FROM golden.sessions WHERE market = ? AND session BETWEEN ? AND ?
                ORDER BY exchange, session""",
-            [market(market_code).code, first or date.min, last or date.max],
+            [market_named(market_code).code, first or date.min, last or date.max],
         )
 
-    def history(self, symbol: str, session: date | str) -> pl.DataFrame:
+    def history(self, symbol: str, session: date | str, field: str | None = None) -> pl.DataFrame:
         """Everything every provider ever said about one bar: all versions, with when each was believed and why.
 
+        Args:
+            symbol: Canonical, or in a spelling that only one known symbol has.
+            session: The trading day.
+            field: Only this one of open, high, low, close, volume, value, adj_close; None: all of them.
+
         Returns:
-            provider, known_from, known_to (null: still believed), change_class, open, high, low, close, volume, value,
-            price_basis, provisional, fetch_id; ordered by provider and known_from. No rows: nobody said anything.
+            provider, known_from, known_to (null: still believed), change_class, the values, bp (change of the field,
+            else of the close, from the version before, in basis points), golden (whether golden has this version),
+            price_basis, provisional, and where it came from: fetch_id, payload_row, status (HTTP), sha256,
+            parser_version, lake_path; ordered by provider and known_from. No rows: nobody said anything.
 
         Raises:
             UnknownSymbol: The symbol is not in the warehouse.
             InvalidRange: `session` cannot be read, or is no trading day of the market.
+            InvalidInput: There is no such field.
 
         Example:
             >>> connect().history("AAPL", "2005-02-28").select("provider", "close", "change_class").rows()
             [('sample', 44.86, 'new')]
         """
         (chosen,), day = self.canonical(symbol), _day(session, "session")
+        wanted = None if field is None else past.field_of(field)
         spec = _market_of(chosen)
         days = calendar(spec.calendar)
         if not days.is_session(day):
@@ -217,12 +235,79 @@ class Library:
                 hint=f"the nearest ones are {days.previous(day)} and {days.next(day)}",
                 symbol=chosen,
             )
-        return self.sql(
-            """SELECT provider, known_from, known_to, change_class, open, high, low, close, volume, value, price_basis,
-                      provisional, fetch_id
-               FROM clean.bars_ledger WHERE symbol = ? AND session = ? ORDER BY provider, known_from""",
-            [chosen, day],
-        )
+        return past.versions(self.sql, chosen, day, wanted)
+
+    def diff(
+        self,
+        before: datetime | date | str | int,
+        after: datetime | date | str | int,
+        market: str | None = None,
+        symbols: str | Sequence[str] = (),
+    ) -> past.Diff:
+        """What changed between two instants: cells, returns, and a summary.
+
+        Args:
+            before: An instant with its offset, a date (the end of that day, UTC), or the number of a snapshot.
+            after: A later one.
+            market: Only this market.
+            symbols: Only these; none: all.
+
+        Raises:
+            InvalidRange: An instant cannot be read, or they are in the wrong order.
+            UnknownMarket: There is no such market.
+            UnknownSymbol: A symbol is not in the warehouse.
+
+        Example:
+            >>> connect().diff("2005-01-01", "2005-12-31").cells.height
+            0
+        """
+        when = past.span(self.sql, before, after)
+        prefix = market_named(market).prefix if market else ""
+        chosen = self.canonical(symbols) if symbols else []
+        return past.diff(self.sql, self._believed, when, prefix=prefix, symbols=chosen)
+
+    def explain(
+        self,
+        symbol: str,
+        session: date | str,
+        field: str,
+        basis: Basis = "raw",
+        as_of: datetime | str | None = None,
+    ) -> Explanation:
+        """Where one published number comes from, down to the bytes; or why there is none.
+
+        Args:
+            symbol: Canonical, or in a spelling that only one known symbol has.
+            session: The trading day.
+            field: open, high, low, close, volume, value, or an indicator of `analytics.daily`.
+            basis: Price basis of the number; an indicator has its own.
+            as_of: What was believed at this instant, instead of what is published.
+
+        Raises:
+            UnknownSymbol, InvalidInput, InvalidRange: There is no such symbol, field, basis or date.
+            CorruptLake: The archived answer is missing or damaged.
+
+        Example:
+            >>> connect().explain("AAPL", "2005-02-28", "close").places[0].column
+            'Close'
+        """
+        from vprism_pipelines.serving.explain import Cell
+
+        return self.explain_many([Cell(symbol, session, field, basis, as_of)])[0]
+
+    def explain_many(self, cells: Sequence[Cell]) -> list[Explanation]:
+        """`explain` for many cells; answers of the archive are read once for all of them.
+
+        Raises:
+            InvalidConfiguration: This library was made without its archive.
+        """
+        from vprism_pipelines.serving.explain import Explainer
+
+        if self._lake is None:
+            raise InvalidConfiguration(
+                "this library knows no archive", hint="open it with connect(), or give Library the installation's lake"
+            )
+        return Explainer(self, self._lake, self._clock).explain(cells)
 
     def canonical(self, symbols: str | Sequence[str]) -> list[str]:
         """The symbols in the warehouse that some spellings mean.
@@ -245,36 +330,16 @@ class Library:
         ]
 
     def _believed(self, symbols: list[str], as_of: datetime, basis: Basis) -> pl.DataFrame:
-        """Golden bars and factors as they would have been built at an instant, from the ledgers as of then."""
-        scope = {"as_of": as_of, "symbols": symbols}
-        said = self.sql(
-            """SELECT * EXCLUDE (change_class, batch, fetch_id, payload_row, adj_close)
-               FROM clean.bars_as_of($as_of) WHERE list_contains($symbols, symbol) AND NOT provisional""",
-            scope,
-        )
-        declared = self.sql(
-            """SELECT * EXCLUDE (change_class, batch, fetch_id, payload_row)
-               FROM clean.corporate_actions_as_of($as_of) WHERE list_contains($symbols, symbol)
-               ORDER BY symbol, ex_date, provider, event_type, seq""",
-            scope,
-        )
-        reliability = self.sql(
-            """SELECT provider, arg_max(value, date) AS value FROM quality.metrics
-               WHERE metric = 'reliability' AND value IS NOT NULL AND date <= $as_of::DATE GROUP BY provider""",
-            {"as_of": as_of},
-        )
-        frames = []
-        for spec in {_market_of(symbol).code: _market_of(symbol) for symbol in symbols}.values():
-            ours = pl.col("symbol").str.starts_with(f"{spec.prefix}:")
-            rank = {provider: spec.rank(provider) for provider in said["provider"].unique()}
-            traded = pl.col("volume").is_null() | (pl.col("volume") > 0) | pl.col("symbol").str.contains(":INDEX:")
-            bars = vote(said.filter(ours), rank, dict(reliability.iter_rows())).with_columns(traded=traded)
-            events = merge_events(declared.filter(ours), spec.providers)
-            steps = adjustment.factor_sets(events, bars, spec.currency).steps
-            frames.append(adjustment.adjusted(bars, steps, _MODES[basis]))
+        """Bars on a basis as they would have been built at an instant."""
+        specs = {_market_of(symbol).code: _market_of(symbol) for symbol in symbols}
+        known = [
+            believed(self.sql, spec, [symbol for symbol in symbols if _market_of(symbol) is spec], as_of)
+            for spec in specs.values()
+        ]
+        frames = [adjustment.adjusted(each.bars, each.steps, _MODES[basis]) for each in known]
         # The view states how shares scale, the pure function what to multiply volume with.
-        believed = pl.concat(frames).with_columns(share_factor=1 / pl.col("share_factor"))
-        return believed.select(_BARS).sort("symbol", "session")
+        scaled = pl.concat(frames).with_columns(share_factor=1 / pl.col("share_factor"))
+        return scaled.select(_BARS).sort("symbol", "session")
 
 
 def period(

@@ -10,7 +10,7 @@ from __future__ import annotations
 from vprism_pipelines.tables.base import POLARS, SESSION, SYMBOL, SYMBOL_PATTERN, Column, Rule, SqlType, Table
 from vprism_pipelines.tables.clean import CLEAN_ACTIONS, CLEAN_BARS, INSTRUMENTS, QUARANTINE, SYMBOL_MAP
 from vprism_pipelines.tables.detective import PROPOSALS
-from vprism_pipelines.tables.findings import FINDINGS, RELIABILITY
+from vprism_pipelines.tables.findings import FINDINGS, RELIABILITY, TRACK_RECORD
 from vprism_pipelines.tables.golden import EVENTS, FACTOR_SETS, FACTOR_STEPS, GOLDEN_BARS, GOLDEN_SESSIONS
 from vprism_pipelines.tables.lineage import COLUMN_LINEAGE
 from vprism_pipelines.tables.ops import DIRTY, INGESTS, RUNS, SNAPSHOTS, WATERMARKS
@@ -64,6 +64,7 @@ __all__ = [
     "SYMBOL_MAP",
     "SYMBOL_PATTERN",
     "TABLES",
+    "TRACK_RECORD",
     "WATERMARKS",
     "Column",
     "Rule",
@@ -79,6 +80,7 @@ TABLES: tuple[Table, ...] = (
     SYMBOL_MAP,
     QUARANTINE,
     FINDINGS,
+    TRACK_RECORD,
     RELIABILITY,
     REBASES,
     GOLDEN_BARS,

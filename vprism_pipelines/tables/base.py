@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Literal
 
 import polars as pl
+
+from vprism_pipelines.tables.origins import DECIDES
+from vprism_pipelines.tables.sources import SOURCES
 
 SqlType = Literal[
     "VARCHAR", "DATE", "DOUBLE", "BIGINT", "INTEGER", "BOOLEAN", "TIMESTAMPTZ", "VARCHAR[]", "JSON", "BLOB"
@@ -42,7 +45,7 @@ class Column:
     nullable: bool = False
     rule: Rule = ""
     sources: tuple[str, ...] = ()
-    """Columns it is made of, as `schema.table.column`: the lineage."""
+    """Columns it is made of, as `schema.table.column`; those of the dictionary are filled in from `tables.sources`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +59,15 @@ class Table:
     columns: tuple[Column, ...]
     ohlc: bool = False
     """low <= open, close <= high holds on every row."""
+    decided_by: tuple[str, ...] = ()
+    """Columns that decide which rows stand in it, and whose."""
+
+    def __post_init__(self) -> None:
+        known = SOURCES.get(self.full_name)
+        if known is not None:
+            sourced = (replace(column, sources=known.get(column.name, column.sources)) for column in self.columns)
+            object.__setattr__(self, "columns", tuple(sourced))
+            object.__setattr__(self, "decided_by", known.get(DECIDES, ()))
 
     @property
     def full_name(self) -> str:

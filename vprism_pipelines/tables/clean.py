@@ -68,6 +68,7 @@ CLEAN_ACTIONS = Table(
         CURRENCY,
         Column("inferred", "BOOLEAN", "deduced from prices, declared by nobody"),
         Column("detail", "VARCHAR", "the provider's own words", nullable=True),
+        Column("withdrawn", "BOOLEAN", "taken back by who said it: it counts no more", nullable=True),
         KNOWN_FROM,
         KNOWN_TO,
         CHANGE_CLASS,

@@ -25,6 +25,23 @@ FINDINGS = Table(
     ),
 )
 
+TRACK_RECORD = Table(
+    "quality",
+    "track_record",
+    ("market", "provider", "month"),
+    "What became of a provider's bars of one month: what its reliability is made of.",
+    (
+        Column("market", "VARCHAR", "market code"),
+        PROVIDER,
+        Column("month", "DATE", "first day of the month"),
+        Column("bars", "BIGINT", "bars it gave, rejected ones included", "bars"),
+        Column("rejected", "BIGINT", "of them in clean.quarantine, each session once", "bars"),
+        Column("quarantined", "BIGINT", "of them quarantined by window checks", "bars"),
+        Column("outvoted", "DOUBLE", "of them contradicted by more providers than agree; a tie counts half", "bars"),
+        Column("known_from", "TIMESTAMPTZ", "newest instant anybody's bars of that month became known"),
+    ),
+)
+
 RELIABILITY = Table(
     "quality",
     "reliability",
@@ -35,9 +52,9 @@ RELIABILITY = Table(
         Column("market", "VARCHAR", "market code"),
         PROVIDER,
         Column("month", "DATE", "first day of the month it is the weight for"),
-        Column("bars", "BIGINT", "bars it rests on", "bars"),
+        Column("bars", "BIGINT", "bars it rested on when the weight last changed", "bars"),
         Column("faulty", "DOUBLE", "of them quarantined or outvoted; a tie counts half", "bars"),
-        Column("value", "DOUBLE", "the weight", "0..1", rule="share"),
+        Column("value", "DOUBLE", "the weight, smoothed, to three decimals", "0..1", rule="share"),
         KNOWN_FROM,
         KNOWN_TO,
     ),

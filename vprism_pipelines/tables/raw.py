@@ -117,8 +117,8 @@ FETCHES = Table(
         Column("dataset", "VARCHAR", "what was asked for"),
         Column("market", "VARCHAR", "market code"),
         Column("symbol", "VARCHAR", "canonical symbol the answer is about; null: many", nullable=True),
-        Column("range_start", "DATE", "first session asked for", nullable=True),
-        Column("range_end", "DATE", "last session asked for", nullable=True),
+        Column("range_start", "DATE", "first session asked for, or that a shorter answer speaks for", nullable=True),
+        Column("range_end", "DATE", "last session asked for, or that a shorter answer speaks for", nullable=True),
         Column("request", "JSON", "the request as sent, without secrets"),
         Column("status", "INTEGER", "HTTP status; 0: no answer"),
         Column("fetched_at", "TIMESTAMPTZ", "when the answer was complete"),
@@ -132,6 +132,7 @@ FETCHES = Table(
         Column("parser_version", "VARCHAR", "parser that read it"),
         Column("error_code", "VARCHAR", "typed error (errors.py) instead of rows", nullable=True),
         Column("error", "VARCHAR", "its message", nullable=True),
+        Column("following", "JSON", "the request for the rest, when the answer names one", nullable=True),
         Column("run_id", "VARCHAR", "Dagster run or command that asked"),
     ),
 )

@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import date
 
+import duckdb
 import polars as pl
 
-from vprism_pipelines.errors import NoData, ProviderError, error_class
+from vprism_pipelines.errors import NoData, ProviderError, WarehouseLocked, error_class
 from vprism_pipelines.market.spec import MarketSpec
 from vprism_pipelines.market.symbols import resolve_strict
 from vprism_pipelines.providers import registry
 from vprism_pipelines.providers.base import Dataset, Payload, Provider, Request
 from vprism_pipelines.warehouse import pulls
 from vprism_pipelines.warehouse.house import House
+
+# Answers are sealed, parsed and entered while others are still to come: no more of them, bytes of them, or seconds.
+CHUNK, CHUNK_BYTES, CHUNK_SECONDS = 200, 64 << 20, 300.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,11 +32,15 @@ class Acquired:
         requests: Requests sent.
         adopted: Answers of a killed run that were found in the lake.
         fetches: The new rows of `raw.fetches`, without run_id.
+        left: Requests not sent, because the provider's day was used up or it had stopped answering.
+        warnings: What somebody should know: data about to perish, requests left.
     """
 
     requests: int
     adopted: int
     fetches: pl.DataFrame
+    left: int = 0
+    warnings: tuple[str, ...] = ()
 
     @property
     def rows(self) -> int:
@@ -55,6 +65,8 @@ def acquire(
 ) -> Acquired:
     """Pull what the archive lacks of `provider` for the sessions in `window`.
 
+    It may be killed at any moment: every answer is staged when it arrives, and the next acquisition asks for the rest.
+
     Args:
         house: The installation.
         spec: The market.
@@ -68,27 +80,37 @@ def acquire(
     Raises:
         ProviderError: Every request failed; the class is that of the most frequent failure. All answers are archived.
     """
-    parser, now = house.parser(provider), house.clock()
+    parser = house.parser(provider)
     adopted = _adopt(house, parser, run_id)
     with house.warehouse.connect() as connection:
-        requests = pulls.plan(
-            connection,
-            parser,
-            spec,
-            dataset or registry.entry(provider).dataset,
-            symbols or universe(house, spec, parser),
-            max(window[0], spec.first_session),
-            min(window[1], spec.today(now)),
-            now,
-        )
+        wanted = dataset or registry.entry(provider).dataset
+        requests = missing(house, connection, spec, parser, window, wanted, symbols)
     if not requests:
         return Acquired(0, adopted, pl.DataFrame())
-    payloads = asyncio.run(_fetch(house, provider, requests, progress))
-    acquired = Acquired(len(requests), adopted, _file(house, parser, payloads, run_id))
+    filing = _Filing(house, parser, run_id)
+    left = asyncio.run(_fetch(house, provider, requests, filing, progress))
+    fetches = filing.finish()
+    warnings = (_left(fetches, provider, left),) if left else ()
+    acquired = Acquired(fetches.height, adopted, fetches, left, warnings)
     refused = acquired.failed
-    if refused.height == len(requests) and not refused["error_code"].is_in(["NO_DATA"]).all():
+    if refused.height == fetches.height and not refused["error_code"].is_in(["NO_DATA"]).all():
         raise _spokesman(refused, provider)
     return acquired
+
+
+def missing(
+    house: House,
+    connection: duckdb.DuckDBPyConnection,
+    spec: MarketSpec,
+    parser: Provider,
+    window: tuple[date, date],
+    dataset: Dataset,
+    symbols: Sequence[str] = (),
+) -> list[Request]:
+    """Requests for what the archive lacks, in the order in which to ask; arguments as for `acquire`."""
+    now = house.clock()
+    first, last = max(window[0], spec.first_session), min(window[1], spec.today(now))
+    return pulls.plan(connection, parser, spec, dataset, symbols or universe(house, spec, parser), first, last, now)
 
 
 def universe(house: House, spec: MarketSpec, provider: Provider) -> list[str]:
@@ -101,18 +123,71 @@ def universe(house: House, spec: MarketSpec, provider: Provider) -> list[str]:
 
 
 async def _fetch(
-    house: House, name: str, requests: Sequence[Request], progress: Callable[[int, int], None] | None
-) -> list[Payload]:
+    house: House,
+    name: str,
+    requests: Sequence[Request],
+    filing: _Filing,
+    progress: Callable[[int, int], None] | None,
+) -> int:
     answered = 0
 
-    def count(payload: Payload) -> None:
+    async def arrived(pulled: pulls.Pulled) -> None:
         nonlocal answered
         answered += 1
         if progress:
-            progress(answered, len(requests))
+            progress(answered, max(answered, len(requests)))
+        await filing.take(pulled)
 
     async with house.provider(name) as provider:
-        return await pulls.fetch_all(provider, requests, house.lake, count)
+        return await pulls.fetch_all(provider, requests, house.lake, arrived)
+
+
+class _Filing:
+    """Seals answers chunk by chunk and enters them, in a thread of its own, so that nobody stops asking meanwhile."""
+
+    def __init__(self, house: House, parser: Provider, run_id: str) -> None:
+        self._house, self._parser, self._run_id = house, parser, run_id
+        self._chunk: list[pulls.Pulled] = []
+        self._since = time.monotonic()
+        self._bytes = 0
+        self._sealed: list[_Sealed] = []
+        self._entered: list[pl.DataFrame] = []
+        self._busy = asyncio.Lock()
+
+    async def take(self, pulled: pulls.Pulled) -> None:
+        """Add an answer; the one that fills a chunk waits until it is filed."""
+        self._chunk.append(pulled)
+        self._bytes += len(pulled.payload.body)
+        full = len(self._chunk) >= CHUNK or self._bytes >= CHUNK_BYTES
+        if not full and time.monotonic() - self._since < CHUNK_SECONDS:
+            return
+        chunk, self._chunk, self._bytes, self._since = self._chunk, [], 0, time.monotonic()
+        async with self._busy:
+            await asyncio.to_thread(self._file, chunk)
+
+    def finish(self) -> pl.DataFrame:
+        """File what is left.
+
+        Returns:
+            The rows of `raw.fetches` for every answer, without run_id.
+
+        Raises:
+            WarehouseLocked: Another process holds the warehouse; everything is archived and the next run enters it.
+        """
+        if self._chunk:
+            self._sealed.append(_seal(self._house, self._parser, self._chunk, self._run_id))
+        self._enter()
+        return pl.concat(self._entered)
+
+    def _file(self, chunk: list[pulls.Pulled]) -> None:
+        self._sealed.append(_seal(self._house, self._parser, chunk, self._run_id))
+        with suppress(WarehouseLocked):  # somebody writes for long: the next chunk, or the next run, enters it
+            self._enter()
+
+    def _enter(self) -> None:
+        while self._sealed:
+            self._entered.append(_enter(self._house, self._parser, self._sealed[0], self._run_id))
+            del self._sealed[0]
 
 
 def _adopt(house: House, parser: Provider, run_id: str) -> int:
@@ -130,28 +205,48 @@ def _adopt(house: House, parser: Provider, run_id: str) -> int:
     house.lake.unstage(payload for payload in staged if payload.fetch_id in known)  # killed right after sealing them
     fresh = [payload for payload in staged if payload.fetch_id not in known]
     if fresh:
-        found += _file(house, parser, fresh, run_id).height
+        sealed = _seal(house, parser, pulls.parse_all(parser, fresh), run_id)
+        found += _enter(house, parser, sealed, run_id).height
     return found
-
-
-def _file(house: House, parser: Provider, payloads: Sequence[Payload], run_id: str) -> pl.DataFrame:
-    return register(house, parser, payloads, house.lake.seal(payloads, run_id), run_id)
 
 
 def register(house: House, parser: Provider, payloads: Sequence[Payload], lake_path: str, run_id: str) -> pl.DataFrame:
     """Parse archived payloads, keep their rows in the lake, and enter them into `raw.fetches`."""
     fetches = pulls.keep(house.lake, parser, pulls.parse_all(parser, payloads), lake_path)
+    return _enter(house, parser, _Sealed(lake_path, fetches), run_id)
+
+
+@dataclass(frozen=True, slots=True)
+class _Sealed:
+    """Answers in the archive, and their rows for `raw.fetches`."""
+
+    lake_path: str
+    fetches: pl.DataFrame
+
+
+def _seal(house: House, parser: Provider, pulled: Sequence[pulls.Pulled], run_id: str) -> _Sealed:
+    lake_path = house.lake.seal([each.payload for each in pulled], run_id)
+    return _Sealed(lake_path, pulls.keep(house.lake, parser, pulled, lake_path))
+
+
+def _enter(house: House, parser: Provider, sealed: _Sealed, run_id: str) -> pl.DataFrame:
     with house.warehouse.transaction() as connection:
-        pulls.register(connection, fetches, run_id)
+        pulls.register(connection, sealed.fetches, run_id)
     house.lake.drop_superseded(
-        lake_path,
+        sealed.lake_path,
         {
             f"{parser.name}_{dataset}/{rows_path}"
-            for datasets, rows_path in fetches.select("frames", "rows_path").iter_rows()
+            for datasets, rows_path in sealed.fetches.select("frames", "rows_path").iter_rows()
             for dataset in datasets
         },
     )
-    return fetches
+    return sealed.fetches
+
+
+def _left(fetches: pl.DataFrame, provider: str, left: int) -> str:
+    """Why requests were not sent: the last failure."""
+    last = fetches.filter(pl.col("error_code").is_not_null()).row(-1, named=True)
+    return f"{left:,} requests were not sent to {provider}: {last['error_code']}: {last['error']}"
 
 
 def _spokesman(refused: pl.DataFrame, provider: str) -> ProviderError:

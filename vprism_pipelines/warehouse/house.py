@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+import time
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from datetime import datetime
 from functools import cached_property
+from pathlib import Path
 
 from vprism_pipelines import settings as configuration
 from vprism_pipelines.market.spec import MarketSpec
 from vprism_pipelines.providers import registry
 from vprism_pipelines.providers.base import Provider
+from vprism_pipelines.providers.quota import Limiter, Metered
+from vprism_pipelines.providers.state import State
 from vprism_pipelines.settings import Settings
 from vprism_pipelines.warehouse.lake import Lake
 from vprism_pipelines.warehouse.reader import Reader
@@ -62,13 +66,34 @@ class House:
         from vprism_pipelines.providers.transport import Transport  # httpx is loaded only where something is fetched
 
         quota = self.parser(name).capabilities().quota
-        state = self.settings.data_dir / "state" / "providers.sqlite"
-        async with Transport(self.settings, quotas={name: quota}, state_path=state) as transport:
+        async with Transport(self.settings, quotas={name: quota}, state_path=self.state_path) as transport:
             provider = registry.create(name, transport, settings=self.settings, clock=self.clock)
             try:
-                yield provider
+                with self.limiter([name]) as limiter:
+                    own_way = registry.entry(name).own_process
+                    yield Metered(provider, limiter, self.clock) if own_way else provider
             finally:
                 await provider.aclose()
+
+    @property
+    def state_path(self) -> Path:
+        """What was asked of whom, and whose circuit is open: shared by all processes of this installation."""
+        return self.settings.data_dir / "state" / "providers.sqlite"
+
+    @contextmanager
+    def limiter(self, names: Sequence[str], clock: Callable[[], float] = time.time) -> Iterator[Limiter]:
+        """The quotas of some providers, and what is drawn on them so far."""
+        state = State(self.state_path)
+        try:
+            yield Limiter(
+                state,
+                {name: self.parser(name).capabilities().quota for name in names},
+                per_minute=self.settings.rate_limit_requests_per_minute,
+                burst=self.settings.rate_limit_burst,
+                clock=clock,
+            )
+        finally:
+            state.close()
 
     def providers_of(self, spec: MarketSpec) -> list[str]:
         """Providers that scheduled runs of a market ask: the configured ones, else the embedded one."""

@@ -8,6 +8,7 @@ import polars as pl
 
 from vprism_pipelines.market import indicators
 from vprism_pipelines.tables import POLARS, SESSION, SYMBOL, Column, SqlType, Table
+from vprism_pipelines.warehouse import market_tables
 
 _TYPES: dict[pl.DataType, SqlType] = {dtype: name for name, dtype in POLARS.items() if name != "JSON"}
 
@@ -20,6 +21,27 @@ def _columns(schema: Mapping[str, pl.DataType], described: Mapping[str, tuple[st
     )
 
 
+_BARS, _REFERENCE = "golden.bars.", ("close", "value", "volume", "exchange")
+_MEASURED = (*(f"{_BARS}{name}" for name in _REFERENCE), "golden.factor_steps.ref_price")
+REFERENCES: tuple[Column, ...] = (
+    Column(
+        "reference",
+        "DOUBLE",
+        "price the session is measured against: the close before, a venue's average, on an ex-date the theoretical one",
+        "currency per share",
+        nullable=True,
+        sources=_MEASURED,
+    ),
+    Column("change", "DOUBLE", "close / reference - 1, as traded", "fraction", nullable=True, sources=_MEASURED),
+    Column(
+        "limit_hit",
+        "INTEGER",
+        "1 closed at the ceiling, -1 at the floor, 0 between; null: no limit known",
+        nullable=True,
+        sources=(*_MEASURED, f"{_BARS}high", f"{_BARS}low", "golden.sessions.session"),
+    ),
+)
+"""What `market.references` adds to the indicators."""
 DAILY = Table(
     "analytics",
     "daily",
@@ -29,6 +51,7 @@ DAILY = Table(
         SYMBOL,
         SESSION,
         *_columns(indicators.SCHEMA, {i.name: (i.description, i.unit) for i in indicators.catalogue()}),
+        *REFERENCES,
     ),
 )
 STATE = Table(
@@ -38,4 +61,5 @@ STATE = Table(
     "Where each symbol's recursions stand: what makes one new session cost one session.",
     (SYMBOL, SESSION, *_columns(indicators.STATE_SCHEMA, {})),
 )
-TABLES: tuple[Table, ...] = (DAILY, STATE)
+TABLES: tuple[Table, ...] = (DAILY, STATE, *market_tables.TABLES)
+LOGICAL: tuple[Table, ...] = (DAILY, *market_tables.TABLES)

@@ -3,6 +3,7 @@
     payloads/<provider>/<yyyy-mm>/<batch>.parquet    every answer, byte for byte, errors included
     raw/<provider>_<dataset>/<parser>/<batch>.parquet  the rows parsed from them, in the provider's own terms
     incoming/<provider>/<fetch_id>.payload           answers of a fetch that is still running
+    decisions/<drawer>/<name>.json                   what people decided
 
 An answer is staged the moment it arrives and sealed into one parquet file when its fetch ends; after a kill the staged
 files are found again, so nothing is asked for twice. Files are written beside their name and renamed: a file that has
@@ -89,6 +90,26 @@ class Lake:
         """Drop the staged copies of answers that are archived."""
         for payload in payloads:
             (self.root / "incoming" / payload.request.provider / f"{payload.fetch_id}.payload").unlink(missing_ok=True)
+
+    # --- decisions ----------------------------------------------------------------------------------------------
+
+    def record(self, drawer: str, name: str, records: Sequence[Mapping[str, object]]) -> None:
+        """Keep what people decided, as plain data; names sort by time."""
+        with _naming(self.root / "decisions" / drawer / f"{name}.json") as draft:
+            draft.write_text(json.dumps(list(records), indent=1), encoding="utf-8")
+            _flush(draft)
+
+    def recorded(self, drawer: str) -> list[dict[str, object]]:
+        """Every decision in a drawer, oldest first."""
+        found: list[dict[str, object]] = []
+        for path in sorted((self.root / "decisions" / drawer).glob("*.json")):
+            try:
+                found += json.loads(path.read_text(encoding="utf-8"))
+            except (OSError, ValueError, TypeError) as error:
+                raise CorruptLake(
+                    f"a recorded decision cannot be read: {error}", hint="restore the file from a backup", path=path
+                ) from error
+        return found
 
     def payload_files(self) -> list[str]:
         """Every sealed payload file, oldest first."""

@@ -16,6 +16,7 @@ import duckdb
 import polars as pl
 
 from vprism_pipelines import tables
+from vprism_pipelines.errors import WarehouseError
 from vprism_pipelines.tables import CLEAN_ACTIONS, CLEAN_BARS, Table
 
 
@@ -38,7 +39,7 @@ BARS = Ledger(
 ACTIONS = Ledger(
     CLEAN_ACTIONS,
     ("symbol", "ex_date", "provider", "event_type", "seq"),
-    ("cash", "split_ratio", "bonus_ratio", "rights_ratio", "rights_price", "currency", "inferred"),
+    ("cash", "split_ratio", "bonus_ratio", "rights_ratio", "rights_price", "currency", "inferred", "withdrawn"),
     "ex_date",
 )
 INSTRUMENTS = Ledger(
@@ -183,23 +184,40 @@ def _thread(
     """)
     connection.execute(f"""
         UPDATE {table} AS t
-        SET known_to = k.next_from, batch = CASE WHEN k.next_from IS NULL THEN {batch} ELSE t.batch END
+        SET known_to = k.next_from, batch = {batch}
         FROM kept AS k WHERE t.rowid = k.standing_row AND k.next_from IS DISTINCT FROM t.known_to
     """)
     connection.execute(f"""
         DELETE FROM {table} WHERE rowid IN (
             SELECT standing_row FROM chain WHERE standing_row IS NOT NULL EXCEPT SELECT standing_row FROM kept)
     """)
-    first = _count(
-        connection,
-        f"""INSERT INTO {table} BY NAME
-            SELECT {listed}, next_from AS known_to, 'new' AS change_class, {batch}::BIGINT AS batch
-            FROM kept WHERE standing_row IS NULL AND version = 1 ORDER BY {key}""",
-    )
+    before = _count(connection, f"SELECT count(*) FROM {table}")
+    first = _count(connection, "SELECT count(*) FROM kept WHERE standing_row IS NULL AND version = 1")
+    if first:  # not even tried otherwise: after an insert of no rows DuckDB 1.5.5 loses a large one that follows
+        connection.execute(
+            f"""INSERT INTO {table} BY NAME
+                SELECT {listed}, next_from AS known_to, 'new' AS change_class, {batch}::BIGINT AS batch
+                FROM kept WHERE standing_row IS NULL AND version = 1 ORDER BY {key}"""
+        )
     changed = _store_changes(connection, ledger, columns, batch, classify)
     connection.execute("DROP TABLE chain")
     connection.execute("DROP TABLE kept")
+    _prove(connection, table, before + first + changed)
     return Remembered(first, changed, arrived - first - changed)
+
+
+def _prove(connection: duckdb.DuckDBPyConnection, table: str, expected: int) -> None:
+    """What was closed must have a successor: a ledger that loses a version loses a fact.
+
+    Raises:
+        WarehouseError: The table does not hold what it must; the transaction is rolled back.
+    """
+    standing = _count(connection, f"SELECT count(*) FROM {table}")
+    if standing != expected:
+        raise WarehouseError(
+            f"{table} holds {standing:,} rows where it must hold {expected:,}",
+            hint="nothing was written; this is a defect of the database engine, please report it",
+        )
 
 
 def _coincide(connection: duckdb.DuckDBPyConnection) -> bool:

@@ -18,6 +18,7 @@ import duckdb
 
 from vprism_pipelines.errors import DataQualityError, StorageUnwritable
 from vprism_pipelines.tables import Table
+from vprism_pipelines.warehouse import column_lineage
 from vprism_pipelines.warehouse.schema import LOGICAL
 from vprism_pipelines.warehouse.writer import Warehouse
 
@@ -62,6 +63,7 @@ def publish(warehouse: Warehouse, run_id: str, now: datetime) -> Published:
         with warehouse.opened() as connection:
             _prove_keys(connection)
             digest = content_hash(connection)
+            column_lineage.store(connection)
             number = _next_number(warehouse, connection)
             connection.execute(
                 "INSERT INTO ops.snapshots BY NAME SELECT ? AS snapshot, ?::TIMESTAMPTZ AS published_at,"

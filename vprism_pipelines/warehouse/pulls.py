@@ -3,22 +3,31 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections import deque
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 
 import duckdb
 import polars as pl
 
-from vprism_pipelines.errors import ProviderError
+from vprism_pipelines.errors import Blocked, ProviderError, QuotaExhausted
 from vprism_pipelines.market.calendars import calendar
 from vprism_pipelines.market.spec import MarketSpec
-from vprism_pipelines.providers.base import OVERLAP, Dataset, Parsed, Payload, Provider, Request
+from vprism_pipelines.providers.base import OVERLAP, Capabilities, Dataset, Parsed, Payload, Provider, Request
 from vprism_pipelines.tables import FETCHES
 from vprism_pipelines.warehouse.lake import Lake
 
 # Answers that settle a question although they bring no rows.
 SETTLED_WITHOUT_ROWS = ("NO_DATA",)
+# Failures of the moment: the same request may succeed later.
+TRANSIENT = ("UNAVAILABLE", "RATE_LIMITED", "QUOTA_EXHAUSTED", "BLOCKED", "AUTH_REQUIRED")
+# Asking again will hardly help; others go first.
+REFUSED = ("NOT_FOUND", "PREMIUM_REQUIRED", "RETIRED")
+# Data that providers keep for a while only.
+PERISHABLE: tuple[Dataset, ...] = ("quotes", "ticks")
+# So many questions in a row blocked or without any answer: the provider is closed to us, for now.
+CLOSED_AFTER = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,49 +53,130 @@ def plan(
     end: date,
     now: datetime,
 ) -> list[Request]:
-    """Requests for what is not archived yet, or may still be corrected.
+    """Requests for what is not archived yet, or may still be corrected; pages that were named and not fetched first.
 
     Archived and final sessions are not asked for again; the last ones always are, unless the provider never changes.
+    A symbol's sessions count as archived when every part of the answer is. What is refused for good when it was asked
+    last comes last.
     """
     capabilities = provider.capabilities()
-    known = _covered(connection, provider.name, dataset, spec)
-    settled = calendar(spec.calendar).latest_final(now, spec.settle)
-    reopen = None if capabilities.immutable else settled - OVERLAP
-    groups: dict[tuple[date, date], list[str]] = {}
-    for symbol in symbols:
-        for gap in _gaps(start, end, known.get(symbol, []) + known.get(None, []), reopen):
-            groups.setdefault(gap, []).append(symbol)
-    return [
-        request
-        for (first, last), members in groups.items()
-        for request in provider.plan(spec.code, dataset, members, first, last, now)
-    ]
-
-
-def _covered(
-    connection: duckdb.DuckDBPyConnection, provider: str, dataset: str, spec: MarketSpec
-) -> dict[str | None, list[tuple[date, date]]]:
-    """Session ranges that were answered for each symbol, cut to what was final when it was pulled.
-
-    A request for several symbols lists them in its parameters; one that lists none was about the whole market (None).
-    """
-    rows = connection.execute(
-        """SELECT unnest(symbols) AS symbol, range_start, range_end, fetched_at FROM (
-               SELECT coalesce(CASE WHEN symbol IS NOT NULL THEN [symbol] END,
-                               string_split(request->>'$.params.symbols', ','), [NULL]) AS symbols,
-                      range_start, range_end, max(fetched_at) AS fetched_at
-               FROM raw.fetches
-               WHERE provider = ? AND dataset = ? AND market = ?
-                 AND range_start IS NOT NULL AND range_end IS NOT NULL
-                 AND (error_code IS NULL OR list_contains(?, error_code))
-               GROUP BY ALL)""",
-        [provider, dataset, spec.code, list(SETTLED_WITHOUT_ROWS)],
-    ).fetchall()
     days = calendar(spec.calendar)
-    ranges: dict[str | None, list[tuple[date, date]]] = {}
-    for symbol, first, last, fetched_at in rows:
-        ranges.setdefault(symbol, []).append((first, min(last, days.latest_final(fetched_at, spec.settle))))
-    return ranges
+    begins = perishes(capabilities, spec, dataset, now)
+    start = max(start, begins) if begins else start
+    whole = provider.plan(spec.code, dataset, symbols, start, end, now) if start <= end else []
+    reopen = None if capabilities.immutable else days.latest_final(now, spec.settle) - OVERLAP
+    standing = _Standing.read(connection, provider.name, dataset, spec, start, end)
+    groups: dict[tuple[str, date, date], list[str]] = {}
+    for part in dict.fromkeys(request.part for request in whole):
+        for symbol in symbols:
+            for first, last in _gaps(start, end, standing.known(symbol, part), reopen):
+                groups.setdefault((part, first, last), []).append(symbol)
+    missing = [
+        request
+        for (part, first, last), members in groups.items()
+        for request in provider.plan(spec.code, dataset, members, first, last, now)
+        if request.part == part
+    ]
+    # All parts of one symbol before the next one: half an answer for everybody is worth nothing.
+    several = len({request.part for request in missing}) > 1
+    place: dict[str | None, int] = {symbol: number for number, symbol in enumerate(symbols)} if several else {}
+    missing.sort(key=lambda request: ((request.symbol, request.part) in standing.refused, place.get(request.symbol, 0)))
+    asked = {None, *symbols}
+    return [page for page in standing.open_pages if page.symbol in asked] + missing
+
+
+def perishes(capabilities: Capabilities, spec: MarketSpec, dataset: Dataset, now: datetime) -> date | None:
+    """The first session whose quotes or ticks can still be asked for; None: this data does not perish."""
+    if capabilities.perishable is None or dataset not in PERISHABLE:
+        return None
+    days = calendar(spec.calendar)
+    today = spec.today(now)
+    recent = days.sessions(today - capabilities.perishable - timedelta(days=31), today)
+    kept = recent.filter(pl.col("close") + capabilities.perishable > now)
+    return kept["session"][0] if kept.height else today + timedelta(days=1)
+
+
+@dataclass(frozen=True, slots=True)
+class _Standing:
+    """What is archived of one dataset of a provider.
+
+    Attributes:
+        covered: Session ranges that were answered, by symbol and part, cut to what was final when they were pulled.
+        refused: Symbols and parts that were refused for good when last asked.
+        open_pages: Requests that answers named and nobody has put yet.
+    """
+
+    covered: Mapping[tuple[str | None, str], list[tuple[date, date]]]
+    refused: frozenset[tuple[str | None, str]]
+    open_pages: list[Request]
+
+    def known(self, symbol: str, part: str) -> list[tuple[date, date]]:
+        return self.covered.get((symbol, part), []) + self.covered.get((None, part), [])
+
+    @classmethod
+    def read(
+        cls,
+        connection: duckdb.DuckDBPyConnection,
+        provider: str,
+        dataset: str,
+        spec: MarketSpec,
+        start: date,
+        end: date,
+    ) -> _Standing:
+        """From the pulls in `raw.fetches` about sessions in start..end.
+
+        A request for several symbols lists them in its parameters; one that lists none was about the whole market
+        (None). An answer that names a next page counts while that page may still be fetched: it was not asked for yet,
+        or failed for the moment. When it is refused, the whole range is missing again, from the first page on.
+        """
+        rows = connection.execute(
+            """WITH pulls AS (
+                   SELECT fetch_id, request::VARCHAR AS request, following::VARCHAR AS following, fetched_at,
+                          error_code, range_start, range_end, coalesce(request->>'$.part', '') AS part,
+                          coalesce(CASE WHEN symbol IS NOT NULL THEN [symbol] END,
+                                   string_split(request->>'$.params.symbols', ','), [NULL]) AS symbols,
+                          error_code IS NULL OR list_contains($settled, error_code) AS settled
+                   FROM raw.fetches
+                   WHERE provider = $provider AND dataset = $dataset AND market = $market
+                     AND range_start <= $end AND range_end >= $start),
+               -- Whether the next page may still come: it was not asked for yet, or failed for the moment.
+               pages AS (
+                   SELECT p.fetch_id,
+                          coalesce(list_contains($transient, arg_max(coalesce(n.error_code, ''), n.fetched_at)), true)
+                              AS pending
+                   FROM pulls AS p LEFT JOIN pulls AS n ON n.request = p.following AND n.fetched_at >= p.fetched_at
+                   WHERE p.settled AND p.following IS NOT NULL GROUP BY p.fetch_id),
+               judged AS (
+                   SELECT unnest(symbols) AS symbol, part, range_start, range_end, fetched_at, error_code,
+                          settled AND coalesce(pending, true) AS counts,
+                          CASE WHEN pending THEN following END AS following
+                   FROM pulls LEFT JOIN pages USING (fetch_id))
+               SELECT symbol, part, range_start, range_end, counts, max(fetched_at) AS fetched_at,
+                      arg_max(coalesce(error_code, ''), fetched_at) AS error_code, any_value(following) AS following
+               FROM judged GROUP BY ALL""",
+            {
+                "provider": provider,
+                "dataset": dataset,
+                "market": spec.code,
+                "start": start,
+                "end": end,
+                "settled": list(SETTLED_WITHOUT_ROWS),
+                "transient": list(TRANSIENT),
+            },
+        ).fetchall()
+        days = calendar(spec.calendar)
+        covered: dict[tuple[str | None, str], list[tuple[date, date]]] = {}
+        latest: dict[tuple[str | None, str], tuple[datetime, str]] = {}
+        pages: dict[str, Request] = {}
+        for symbol, part, first, last, counts, fetched_at, error, following in rows:
+            if counts:
+                final = min(last, days.latest_final(fetched_at, spec.settle))
+                covered.setdefault((symbol, part), []).append((first, final))
+            if following:
+                pages.setdefault(following, Request.from_json(following))
+            latest[symbol, part] = max(latest.get((symbol, part), (fetched_at, error)), (fetched_at, error))
+        refused = frozenset(key for key, (_, error) in latest.items() if error in REFUSED)
+        return cls(covered, refused, list(pages.values()))
 
 
 def _gaps(start: date, end: date, known: Iterable[tuple[date, date]], reopen: date | None) -> list[tuple[date, date]]:
@@ -107,31 +197,64 @@ def _gaps(start: date, end: date, known: Iterable[tuple[date, date]], reopen: da
 
 
 async def fetch_all(
-    provider: Provider, requests: Sequence[Request], lake: Lake, progress: Callable[[Payload], None] | None = None
-) -> list[Payload]:
-    """Send requests, as many at once as the provider allows, and stage every answer as it arrives."""
-    slots = asyncio.Semaphore(provider.capabilities().quota.concurrency)
+    provider: Provider,
+    requests: Iterable[Request],
+    lake: Lake,
+    arrived: Callable[[Pulled], Awaitable[None]] | None = None,
+) -> int:
+    """Send requests, as many at once as the provider allows; every answer is staged as it arrives, then read.
 
-    async def one(request: Request) -> Payload:
-        async with slots:
-            payload = await provider.fetch(request)
-        lake.stage(payload)
-        if progress:
-            progress(payload)
-        return payload
+    A page that an answer names is asked for next. Nothing more is asked of a provider whose day is used up, or that ten
+    times in a row blocked us or did not answer: it bans us, its circuit is open, a key is missing, the net is down.
 
-    return list(await asyncio.gather(*(one(request) for request in requests)))
+    Args:
+        provider: Whom to ask.
+        requests: In the order in which to ask.
+        lake: Where answers are staged.
+        arrived: Told about each answer once it is staged.
+
+    Returns:
+        How many requests were left unasked.
+    """
+    waiting = deque(requests)
+    silent = 0
+
+    async def ask() -> None:
+        nonlocal silent
+        while waiting and silent < CLOSED_AFTER:
+            payload = await provider.fetch(waiting.popleft())
+            lake.stage(payload)
+            pulled = parse_one(provider, payload)
+            if pulled.parsed and pulled.parsed.following:
+                waiting.appendleft(pulled.parsed.following)
+            shut = isinstance(pulled.error, Blocked) or (payload.status == 0 and pulled.error is not None)
+            silent = silent + 1 if shut else 0
+            if isinstance(pulled.error, QuotaExhausted):
+                silent = CLOSED_AFTER
+            if arrived:
+                await arrived(pulled)
+
+    asking = [asyncio.create_task(ask()) for _ in range(max(1, provider.capabilities().quota.concurrency))]
+    try:
+        await asyncio.gather(*asking)
+    finally:
+        for task in asking:
+            task.cancel()
+        await asyncio.gather(*asking, return_exceptions=True)
+    return len(waiting)
+
+
+def parse_one(provider: Provider, payload: Payload) -> Pulled:
+    """Parse a payload; a refusal is a result too."""
+    try:
+        return Pulled(payload, provider.parse(payload), None)
+    except ProviderError as error:
+        return Pulled(payload, None, error)
 
 
 def parse_all(provider: Provider, payloads: Iterable[Payload]) -> list[Pulled]:
     """Parse payloads; a refusal is a result too."""
-    pulled = []
-    for payload in payloads:
-        try:
-            pulled.append(Pulled(payload, provider.parse(payload), None))
-        except ProviderError as error:
-            pulled.append(Pulled(payload, None, error))
-    return pulled
+    return [parse_one(provider, payload) for payload in payloads]
 
 
 def keep(lake: Lake, provider: Provider, pulled: Sequence[Pulled], lake_path: str) -> pl.DataFrame:
@@ -155,6 +278,8 @@ def keep(lake: Lake, provider: Provider, pulled: Sequence[Pulled], lake_path: st
 
 def _fetch_row(provider: Provider, pull: Pulled, lake_path: str, rows_path: str) -> Mapping[str, object]:
     payload, request = pull.payload, pull.payload.request
+    following = pull.parsed.following if pull.parsed else None
+    first, last = (pull.parsed.answered if pull.parsed else None) or (request.start, request.end)
     frames = [dataset for dataset, frame in (pull.parsed.frames if pull.parsed else {}).items() if frame.height]
     return {
         "fetch_id": payload.fetch_id,
@@ -162,8 +287,8 @@ def _fetch_row(provider: Provider, pull: Pulled, lake_path: str, rows_path: str)
         "dataset": request.dataset,
         "market": request.market,
         "symbol": request.symbol,
-        "range_start": request.start,
-        "range_end": request.end,
+        "range_start": first,
+        "range_end": last,
         "request": request.to_json(),
         "status": payload.status,
         "fetched_at": payload.fetched_at,
@@ -177,6 +302,7 @@ def _fetch_row(provider: Provider, pull: Pulled, lake_path: str, rows_path: str)
         "parser_version": provider.parser_version,
         "error_code": pull.error.code if pull.error else None,
         "error": pull.error.message if pull.error else None,
+        "following": following.to_json() if following else None,
     }
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
@@ -16,8 +16,8 @@ from vprism_pipelines.market.calendars import calendar
 from vprism_pipelines.market.spec import MARKETS, MarketSpec
 from vprism_pipelines.market.spec import market as market_named
 from vprism_pipelines.providers import registry
-from vprism_pipelines.tables import METRICS, RUNS, SNAPSHOTS
-from vprism_pipelines.warehouse import acquire, analytics, golden
+from vprism_pipelines.tables import METRICS, RECONCILIATION_RUNS, RELIABILITY, RUNS, SHADOW_RUNS, SNAPSHOTS, Table
+from vprism_pipelines.warehouse import acquire, across, analytics, candidates, findings, golden, revisions, roles
 from vprism_pipelines.warehouse.house import House
 from vprism_pipelines.warehouse.ingest import clean_pulls, ingest, pending
 from vprism_pipelines.warehouse.ledger import LEDGERS
@@ -27,7 +27,9 @@ from vprism_pipelines.warehouse.schema import LOGICAL
 T = TypeVar("T")
 Progress = Callable[[str, int, int], None]
 DATASETS = tuple(LEDGERS)
-BOOKKEEPING = (RUNS, SNAPSHOTS, METRICS)
+BOOKKEEPING = (RUNS, SNAPSHOTS, METRICS, RECONCILIATION_RUNS, SHADOW_RUNS)
+# What the weights had been at each instant, for golden as of then.
+STANDING = (RELIABILITY,)
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,15 +100,19 @@ def rebuild(house: House, progress: Progress | None = None) -> RebuildReport:
     draft = fresh.warehouse.path
     with fresh.warehouse.locked():  # also proves that the directory can be written
         draft.unlink(missing_ok=True)
+    with fresh.warehouse.connect() as connection:
+        _carry_over(connection, house, STANDING)
+        roles.restore(connection, fresh.lake)
     _parse_again(fresh, None, progress)
     for spec in _markets(None):
+        candidates.read_again(fresh, spec, "rebuild")
         for dataset in DATASETS:
             _ingest(fresh, spec, dataset, None)
         build(fresh, spec)
     with fresh.warehouse.connect() as connection:
         digest = content_hash(connection)
         tables = [(table.full_name, _rows(connection, table.full_name)) for table in LOGICAL]
-        _carry_over(connection, house)
+        _carry_over(connection, house, BOOKKEEPING)
     with house.warehouse.locked():
         house.warehouse.log.unlink(missing_ok=True)
         draft.replace(house.warehouse.path)
@@ -121,13 +127,13 @@ def rebuild(house: House, progress: Progress | None = None) -> RebuildReport:
     )
 
 
-def _carry_over(connection: duckdb.DuckDBPyConnection, house: House) -> None:
-    """Bookkeeping that is not in the lake: runs, snapshots, measurements; what can still be read of it."""
+def _carry_over(connection: duckdb.DuckDBPyConnection, house: House, tables: Sequence[Table]) -> None:
+    """Tables that are not in the lake; what can still be read of them."""
     if not house.warehouse.path.exists():
         return
     with suppress(duckdb.Error):
         connection.execute(f"ATTACH '{house.warehouse.path}' AS standing (READ_ONLY)")
-        for table in BOOKKEEPING:
+        for table in tables:
             with suppress(duckdb.Error):
                 connection.execute(f"INSERT INTO {table.full_name} BY NAME SELECT * FROM standing.{table.full_name}")
         connection.execute("DETACH standing")
@@ -138,11 +144,14 @@ def build(house: House, spec: MarketSpec) -> None:
     days = calendar(spec.calendar)
     until = min(days.last_session, spec.today(house.clock()) + timedelta(days=365))
     stages: tuple[Callable[[duckdb.DuckDBPyConnection, MarketSpec], object], ...] = (
+        revisions.build_revisions,
         lambda connection, market: golden.build_sessions(connection, market, until),
-        golden.build_bars,
         golden.build_events,
+        findings.build_findings,
+        golden.build_bars,
         golden.build_factors,
         analytics.build_daily,
+        across.build_market,
     )
     for stage in stages:
         with house.warehouse.transaction() as connection:

@@ -6,13 +6,17 @@ that changes stored data is a numbered migration. Views and macros are replaced 
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 
 import duckdb
 
 from vprism_pipelines import __version__, tables
 from vprism_pipelines.errors import WarehouseError
+from vprism_pipelines.market.spec import MARKETS
+from vprism_pipelines.quality.flags import BarFlag
 from vprism_pipelines.tables import Table
 from vprism_pipelines.warehouse import indicator_tables
 
@@ -20,16 +24,86 @@ SCHEMAS = ("raw", "clean", "golden", "analytics", "quality", "ops")
 
 TABLES: tuple[Table, ...] = (*tables.TABLES, *indicator_tables.TABLES)
 # Functions of the lake alone: what `vprism rebuild` reproduces bit for bit and what the content hash covers.
-LOGICAL: tuple[Table, ...] = (*tables.LOGICAL, indicator_tables.DAILY)
+LOGICAL: tuple[Table, ...] = (*tables.LOGICAL, *indicator_tables.LOGICAL)
+
+# First seen later than this after its session, a bar of a source that adjusts may have been rewritten unnoticed.
+OBSERVED_WITHIN_DAYS = 10
 
 Migration = Callable[[duckdb.DuckDBPyConnection], None]
 
 # Numbered from 1, never reordered or edited once released.
 MIGRATIONS: tuple[tuple[str, Migration], ...] = (
     ("tables of the data dictionary", lambda connection: _create_tables(connection)),
+    ("more indicators, states that say what they need", lambda connection: _compute_indicators_anew(connection)),
 )
 
-_VIEWS = """
+# The exchange's own date of an instant, whatever the reader's session is set to.
+_ZONES = " ".join(f"WHEN '{spec.prefix}' THEN '{spec.timezone}'" for spec in MARKETS.values())
+_SEEN = f"timezone(CASE split_part(symbol, ':', 1) {_ZONES} ELSE 'UTC' END, known_from)::DATE"
+_OBSERVED, _ADJUSTED = int(BarFlag.OBSERVED_ON_THE_DAY), int(BarFlag.ADJUSTED_BY_SOURCE)
+
+
+def _traded(known: str, current: str) -> str:
+    """Bars as traded, from the versions that are `known`.
+
+    A provider that rewrites its history after every ex-date told the truth before the first one: the last version
+    known by then is the bar as traded, provided the first one was not already rewritten.
+    """
+    return f"""
+    WITH adjusted AS (
+        SELECT *, {_SEEN} AS seen, coalesce({current}, false) AS is_current FROM clean.bars_ledger
+        WHERE price_basis = 'adjusted_by_source' AND {known}),
+    -- A rebase tells of an ex-date that nobody declared: the first bar after the sessions it multiplied.
+    rebased AS (
+        SELECT symbol, provider, known_from, max(session) AS last_session FROM adjusted
+        WHERE change_class = 'rebase' GROUP BY ALL),
+    ex_dates AS (
+        SELECT symbol, ex_date FROM clean.corporate_actions_ledger
+        WHERE {known} AND {current} AND withdrawn IS NOT true AND symbol IN (SELECT symbol FROM adjusted)
+        UNION
+        SELECT r.symbol, coalesce(b.session, r.last_session + 1)
+        FROM rebased AS r ASOF LEFT JOIN (SELECT DISTINCT symbol, provider, session FROM adjusted) AS b
+            ON r.symbol = b.symbol AND r.provider = b.provider AND r.last_session < b.session),
+    versions AS (
+        SELECT a.* EXCLUDE (known_to), e.ex_date AS next_ex_date,
+               -- Silence about ex-dates proves nothing over more than a few days.
+               min(a.seen) OVER bar <= a.session + {OBSERVED_WITHIN_DAYS} AS proven,
+               bool_or(a.change_class = 'rebase') OVER history AS rewritten, bool_or(a.is_current) OVER bar AS believed
+        FROM adjusted AS a ASOF LEFT JOIN ex_dates AS e ON a.symbol = e.symbol AND a.session < e.ex_date
+        WINDOW bar AS (PARTITION BY a.symbol, a.session, a.provider),
+               history AS (PARTITION BY a.symbol, a.session, a.provider ORDER BY a.known_from)),
+    judged AS (
+        SELECT * EXCLUDE (next_ex_date, proven, rewritten, seen),
+               NOT provisional AND NOT rewritten AND coalesce(proven, false)
+                   AND coalesce(seen < next_ex_date, true) AS as_traded
+        FROM versions WHERE believed)
+    SELECT * EXCLUDE (known_to) FROM clean.bars_ledger
+    WHERE {known} AND {current} AND price_basis <> 'adjusted_by_source'
+    UNION ALL BY NAME
+    SELECT * EXCLUDE (believed, is_current, as_traded)
+           REPLACE (CASE WHEN as_traded THEN 'raw' ELSE price_basis END AS price_basis,
+                    CASE WHEN as_traded THEN flags & ~{_ADJUSTED} | {_OBSERVED} ELSE flags END AS flags)
+    FROM judged
+    QUALIFY row_number() OVER (PARTITION BY symbol, session, provider ORDER BY as_traded DESC, known_from DESC) = 1"""
+
+
+_VIEWS = f"""
+CREATE OR REPLACE VIEW clean.traded_bars AS {_traded("true", "known_to IS NULL")};
+
+CREATE OR REPLACE MACRO clean.traded_bars_as_of(ts) AS TABLE
+    {_traded("known_from <= ts", "(known_to IS NULL OR known_to > ts)")};
+
+CREATE OR REPLACE MACRO quality.reliability_as_of(ts) AS TABLE
+    SELECT * EXCLUDE (known_to) FROM quality.reliability
+    WHERE known_from <= ts AND (known_to IS NULL OR known_to > ts);
+
+-- Only primary providers take part in golden. Without a decision all are, but for name@version: a parser on probation.
+CREATE OR REPLACE MACRO ops.roles_as_of(ts) AS TABLE
+    SELECT market, provider, arg_max(role, since) AS role FROM ops.roles WHERE since <= ts GROUP BY ALL;
+
+CREATE OR REPLACE MACRO ops.sidelined_as_of(ts) AS TABLE
+    SELECT market, provider FROM ops.roles_as_of(ts) WHERE role <> 'primary';
+
 CREATE OR REPLACE VIEW clean.bars AS
     SELECT * EXCLUDE (known_to) FROM clean.bars_ledger WHERE known_to IS NULL;
 
@@ -49,9 +123,10 @@ CREATE OR REPLACE MACRO clean.instruments_as_of(ts) AS TABLE
     SELECT * EXCLUDE (known_to) FROM clean.instruments_ledger
     WHERE known_from <= ts AND (known_to IS NULL OR known_to > ts);
 
+-- One CASE: DuckDB would hold plain comparisons against every row of a block before the symbol or session asked for.
 CREATE OR REPLACE MACRO clean.bars_as_of(ts) AS TABLE
     SELECT * EXCLUDE (known_to) FROM clean.bars_ledger
-    WHERE known_from <= ts AND (known_to IS NULL OR known_to > ts);
+    WHERE CASE WHEN known_from <= ts THEN coalesce(known_to > ts, true) ELSE false END;
 
 CREATE OR REPLACE MACRO clean.corporate_actions_as_of(ts) AS TABLE
     SELECT * EXCLUDE (known_to) FROM clean.corporate_actions_ledger
@@ -113,7 +188,7 @@ def ensure(connection: duckdb.DuckDBPyConnection, lake: Path) -> None:
             f"the warehouse has migration {known}, this version knows only {len(MIGRATIONS)}",
             hint="upgrade vprism-pipelines, or rebuild into another VPRISM_DATA_DIR",
         )
-    stamp = f"{__version__}+{len(MIGRATIONS)}"
+    stamp = _present()
     if known == len(MIGRATIONS) and _stamp(connection) == stamp:
         _lake_views(connection, lake)
         return
@@ -140,6 +215,15 @@ def _create_tables(connection: duckdb.DuckDBPyConnection) -> None:
     connection.execute("CREATE SEQUENCE IF NOT EXISTS ops.batches")
 
 
+def _compute_indicators_anew(connection: duckdb.DuckDBPyConnection) -> None:
+    """Old states do not say what they need, old rows lack the new columns: the next build makes both from golden."""
+    connection.execute("DROP TABLE analytics.daily; DROP TABLE analytics.state")
+    connection.execute(
+        "INSERT INTO ops.dirty BY NAME SELECT 'analytics' AS stage, symbol, min(session) AS from_session, 0 AS batch"
+        " FROM golden.bars GROUP BY symbol"
+    )
+
+
 def _applied(connection: duckdb.DuckDBPyConnection) -> int:
     connection.execute("CREATE SCHEMA IF NOT EXISTS ops")
     connection.execute(
@@ -148,6 +232,13 @@ def _applied(connection: duckdb.DuckDBPyConnection) -> int:
     )
     row = connection.execute("SELECT coalesce(max(number), 0) FROM ops.migrations").fetchone()
     return int(row[0]) if row else 0
+
+
+@cache
+def _present() -> str:
+    """What the dictionary, the views and the migrations of this version amount to."""
+    text = "\n".join([*(table.ddl() for table in TABLES), _VIEWS])
+    return f"{__version__}+{len(MIGRATIONS)}+{hashlib.sha256(text.encode()).hexdigest()[:12]}"
 
 
 def _stamp(connection: duckdb.DuckDBPyConnection) -> str | None:

@@ -11,7 +11,7 @@ from functools import lru_cache
 import polars as pl
 
 from vprism_pipelines.errors import InvalidInput, UnknownSymbol
-from vprism_pipelines.market.symbols.forms import FORMS, Marker
+from vprism_pipelines.market.symbols.forms import FORMS, LOWER_US, Marker
 from vprism_pipelines.market.symbols.rules import BARE, RULES, Reading
 from vprism_pipelines.market.symbols.tables import aliases, names_by_spelling
 from vprism_pipelines.market.symbols.terms import (
@@ -33,7 +33,8 @@ def resolve(raw: str, *, market: str | None = None, asset: str | None = None, as
     """The canonical symbol of a raw one, or why there is none. Never raises for what `raw` says.
 
     Args:
-        raw: Any vendor's spelling, in any case, with any blanks or zero-width characters around it.
+        raw: Any vendor's spelling, in any case (but for Tencent's `usBRK.B`, whose lower-case prefix tells it from a
+            ticker), with any blanks or zero-width characters around it.
         market: Market the symbol is known to be of (`us`, `CN`), in any case; None if only `raw` can tell.
         asset: Asset class it is known to be of (`stock`, `ETF`), in any case; None if unknown.
         as_of: Date on which `raw` was in use. Codes that were renamed since are followed to the present identifier
@@ -154,7 +155,9 @@ class _Failure:
 
 @lru_cache(maxsize=_CACHE)
 def _resolve(raw: str, market: str, asset: str, as_of: date | None) -> Resolution:
-    text = _clean(raw)
+    written = _clean(raw)
+    # Upper-casing could turn other letters into ASCII ones (ß -> SS); left as they are, the alphabet refuses them.
+    text = written.upper() if written.isascii() else written
     marks: tuple[Marker, ...] = ()
     answer: tuple[str, str] | _Failure
     if not text:
@@ -164,7 +167,8 @@ def _resolve(raw: str, market: str, asset: str, as_of: date | None) -> Resolutio
     elif not _ALPHABET.fullmatch(text):
         answer = _Failure("PATTERN", (f"{text!r} is too long or has characters no symbol has",))
     else:
-        marks, code = _peel(text)
+        tencent = LOWER_US.read(written)
+        marks, code = ((tencent[0],), tencent[1]) if tencent else _peel(text)
         answer = _decide(code, market, ASSET_SPELLINGS.get(asset), marks)
     read = tuple(f"{mark.rule_id}: {_describe(mark)}" for mark in marks)
     if isinstance(answer, _Failure):
@@ -175,12 +179,10 @@ def _resolve(raw: str, market: str, asset: str, as_of: date | None) -> Resolutio
 
 
 def _clean(raw: str) -> str:
-    """Compatibility forms folded, format characters dropped, blanks collapsed, in upper case."""
+    """Compatibility forms folded, format characters dropped, blanks collapsed."""
     folded = unicodedata.normalize("NFKC", raw)
     visible = "".join(char for char in folded if unicodedata.category(char) != "Cf")
-    text = " ".join(visible.split())
-    # Upper-casing could turn other letters into ASCII ones (ß -> SS); left as they are, the alphabet refuses them.
-    return text.upper() if text.isascii() else text
+    return " ".join(visible.split())
 
 
 def _describe(mark: Marker) -> str:

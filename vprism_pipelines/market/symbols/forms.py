@@ -112,6 +112,14 @@ def _form(rule_id: str, priority: int, pattern: str, marks: Mapping[str, Marker]
     return Form(rule_id, priority, re.compile(pattern), marks, closed)
 
 
+# Tencent's US lines, with or without the exchange. The one spelling whose case counts: `USB.N` is another matter.
+LOWER_US = _form(
+    "form.lower_us",
+    0,
+    r"(?P<mark>us)(?P<code>[A-Z]{1,5}(?:\.[A-MO-Z])?)(?:\.(?:N|OQ|AM|PS|PK))?",
+    {"us": Marker("US")},
+)
+
 # Where a mark could also begin or end a bare code, the pattern demands more of the rest: no bare code of any market
 # is read as a qualified one, but `US.A`, which is Futu's Agilent and not a class share of `US`.
 FORMS: tuple[Form, ...] = tuple(

@@ -110,6 +110,7 @@ def _vci(parts: Canonical) -> str | None:
 _LISTED = _SHARES | {"INDEX"}
 _EVERY_CN = _LISTED | {"CONVERTIBLE_BOND"}
 _YAHOO_CN = _cn({}, {"SH": ".SS", "SZ": ".SZ"}, _LISTED)
+_GLUED_CN = _cn({"SH": "sh", "SZ": "sz", "BJ": "bj"}, {}, _EVERY_CN)
 _YAHOO_US = _us("-P", "-UN", "-RT", "-WT", series="")
 
 _PROVIDERS: Mapping[str, Mapping[str, Speller]] = MappingProxyType(
@@ -120,7 +121,8 @@ _PROVIDERS: Mapping[str, Mapping[str, Speller]] = MappingProxyType(
             "CN": _cn({}, {"SH": ".SHH", "SZ": ".SHZ"}, _SHARES),
         },
         "nasdaq_data_link": {"US": _nasdaq_data_link},
-        "tencent": {"CN": _cn({"SH": "sh", "SZ": "sz", "BJ": "bj"}, {}, _EVERY_CN), "HK": _hk("hk", "", 5)},
+        "tencent": {"CN": _GLUED_CN, "HK": _hk("hk", "", 5)},
+        "sina": {"CN": _GLUED_CN},
         "eastmoney": {
             "CN": _cn({"SH": "1.", "SZ": "0.", "BJ": "0.", "CSI": "2."}, {}, _EVERY_CN),
             "HK": _hk("116.", "", 5),

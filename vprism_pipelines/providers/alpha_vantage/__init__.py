@@ -14,7 +14,7 @@ from vprism_pipelines.errors import Malformed
 from vprism_pipelines.market.symbols import to_provider
 from vprism_pipelines.providers.alpha_vantage.answers import parse_csv, parse_json
 from vprism_pipelines.providers.alpha_vantage.faults import raise_for_notice
-from vprism_pipelines.providers.base import Capabilities, Dataset, Parsed, Payload, Quota, Request
+from vprism_pipelines.providers.base import Capabilities, Dataset, Limit, Parsed, Payload, Quota, Request
 from vprism_pipelines.providers.http_errors import load_json, raise_for_payload
 from vprism_pipelines.providers.web import WebProvider
 from vprism_pipelines.settings import settings
@@ -48,7 +48,15 @@ class AlphaVantageProvider(WebProvider):
         datasets=("bars", "actions", "instruments"),
         price_basis="raw",
         history="20 years and more with a paid key; the last 100 sessions with a free one",
-        quota=Quota(per_minute=60, burst=1, per_day=25, concurrency=1, day_zone="America/New_York"),
+        quota=Quota(
+            per_minute=60,
+            burst=1,
+            per_day=25,
+            concurrency=1,
+            day_zone="America/New_York",
+            windows=(Limit(5, 60),),
+            source="alphavantage.co/support and its own notices: a free key's 25 a day, one a second, 5 a minute",
+        ),
         licence="per key, under Alpha Vantage's terms of service; no redistribution",
         needs_key="ALPHA_VANTAGE_API_KEY",
     )
@@ -101,6 +109,7 @@ class AlphaVantageProvider(WebProvider):
                 end=end,
                 url=_URL,
                 params=params,
+                part="" if dataset == "bars" else params.get("state", params["function"]).lower(),
             )
             for symbol, params in asked
         ]

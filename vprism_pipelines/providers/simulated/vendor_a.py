@@ -93,4 +93,6 @@ def _table(name: Dataset, text: str) -> pl.DataFrame:
     except (pl.exceptions.PolarsError, pl.exceptions.PanicException) as error:
         # polars panics on some damaged numbers; a panic is no Exception, and would end the process.
         raise Malformed(f"the table of {name} is damaged: {str(error)[:120]}", hint=_HINT) from error
+    if not all(cells.is_finite().all() for cells in frame.select(pl.col(pl.Float64))):
+        raise Malformed(f"the table of {name} holds a number that is not finite", hint=_HINT)
     return frame.rename({column: ours for column, (ours, _) in columns.items()})

@@ -43,7 +43,7 @@ def parse_download(payload: Payload) -> Parsed:
     except pl.exceptions.PolarsError as error:
         raise Malformed("the download is not a table of dates and numbers") from error
     prices = pl.col("open", "high", "low", "close", "adj_close")
-    if not table.select(pl.col(pl.Float64).is_finite().all()).to_series().all():
+    if not table.select(pl.all_horizontal(pl.col(pl.Float64).is_finite().all())).item():
         raise Malformed("the download holds a number that is not finite")
     bars = table.with_row_index("row").filter(
         within("session", request.start, request.end), ~pl.all_horizontal(pl.col(_QUOTE).is_null())

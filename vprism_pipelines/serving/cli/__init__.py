@@ -11,7 +11,25 @@ from itertools import pairwise
 import typer
 
 from vprism_pipelines.errors import InvalidInput, VprismError
-from vprism_pipelines.serving.cli import calendar, data, health, imports, providers, run, sql, symbol
+from vprism_pipelines.serving.cli import (
+    actions,
+    calendar,
+    data,
+    diff,
+    drift,
+    explain,
+    health,
+    imports,
+    lineage,
+    plan,
+    providers,
+    quality,
+    reconcile,
+    run,
+    shadow,
+    sql,
+    symbol,
+)
 from vprism_pipelines.serving.cli.render import Answer
 from vprism_pipelines.serving.cli.session import Session, application
 
@@ -21,7 +39,10 @@ INTERRUPTED = 130
 READER_LEFT = 141  # what the shell reports for a program whose reader closed the pipe
 
 app = application()
-for part in (run, imports, sql, data, symbol, calendar, providers, health):
+for part in (
+    run, imports, sql, data, plan, explain, lineage, diff, actions, reconcile, quality, drift, shadow, symbol, calendar,
+    providers, health,
+):  # fmt: skip
     part.add_to(app)
 
 

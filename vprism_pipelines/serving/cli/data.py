@@ -109,12 +109,13 @@ def history(
     session: Session,
     symbol: Annotated[str, typer.Argument(help="A symbol in the warehouse.")],
     day: Annotated[str, typer.Argument(metavar="session", help="The trading day, YYYY-MM-DD.")],
+    field: Annotated[str | None, typer.Option(help="Only this one: open, high, low, close, volume, value, …")] = None,
 ) -> Answer:
     """All versions of one bar, and who said them.
 
-    With when each was believed, and why it changed.
+    With when each was believed, why it changed and by how much, which one golden has, and the payload it is from.
     """
-    versions = session.library.history(symbol, day)
+    versions = session.library.history(symbol, day, field)
     return Answer(versions, () if versions.height else _reach(session, [symbol]))
 
 

@@ -1,0 +1,1 @@
+"""Our checks beside what others ship, on the same damaged bars."""

@@ -1,0 +1,60 @@
+"""Correlation of returns between symbols, on the sessions both traded."""
+
+from __future__ import annotations
+
+import numpy as np
+import polars as pl
+
+from vprism_pipelines.market.kernels import Array, Rows
+
+SCHEMA: dict[str, pl.DataType] = {
+    "sessions": pl.Int32(),
+    "symbol_a": pl.String(),
+    "symbol_b": pl.String(),
+    "observations": pl.Int32(),
+    "correlation": pl.Float64(),
+}
+"""Columns of `correlations`: sessions looked back, a pair in alphabetical order, sessions both traded, -1 to 1."""
+
+
+def correlations(returns: pl.DataFrame, *sessions: int) -> pl.DataFrame:
+    """Pearson correlation of every pair of symbols over the last sessions of a market.
+
+    Args:
+        returns: symbol, session, ret (fraction; null: none), the sessions of all symbols together being the market's.
+        *sessions: How many sessions to look back.
+
+    Returns:
+        One row of `SCHEMA` per look-back and pair. Null where the two share fewer than half of the sessions, or one
+        of them did not move.
+    """
+    wide = returns.sort("symbol").pivot(on="symbol", index="session", values="ret").sort("session")
+    symbols = sorted(wide.columns[1:])
+    matrix = wide.select(pl.col(symbols).cast(pl.Float64)).to_numpy()
+    a, b = np.triu_indices(len(symbols), 1)
+    return pl.concat(
+        [pl.DataFrame(schema=SCHEMA), *(_pairs(matrix[-n:], symbols, a, b, n) for n in sessions if len(a))]
+    )
+
+
+def _pairs(matrix: Array, symbols: list[str], a: Rows, b: Rows, n: int) -> pl.DataFrame:
+    both = ~np.isnan(matrix[:, a]) & ~np.isnan(matrix[:, b])
+    count = both.sum(axis=0)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        x, y = (np.where(both, side, 0.0) for side in (matrix[:, a], matrix[:, b]))
+        # Sums along the sessions are taken one after another, pair by pair alike: no library decides their order.
+        dx = np.where(both, x - x.sum(axis=0) / count, 0.0)
+        dy = np.where(both, y - y.sum(axis=0) / count, 0.0)
+        value = (dx * dy).sum(axis=0) / np.sqrt((dx * dx).sum(axis=0) * (dy * dy).sum(axis=0))
+    known = (2 * count >= n) & np.isfinite(value)
+    names = np.array(symbols)
+    return pl.DataFrame(
+        {
+            "sessions": np.full(len(a), n, dtype=np.int32),
+            "symbol_a": names[a],
+            "symbol_b": names[b],
+            "observations": count.astype(np.int32),
+            "correlation": pl.Series(np.where(known, np.clip(value, -1, 1), np.nan), nan_to_null=True),
+        },
+        schema=SCHEMA,
+    )

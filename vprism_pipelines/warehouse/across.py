@@ -1,0 +1,221 @@
+"""Building the analytics tables across symbols from the indicators: incremental by session.
+
+A change to one bar changes what its session, and the ones after it, look like across the market: those are computed
+again, older ones stand. Sums of values are exact decimals and counts are whole, so no order of rows shows in them.
+"""
+
+from __future__ import annotations
+
+from datetime import date
+
+import duckdb
+import polars as pl
+
+from vprism_pipelines.market.correlation import correlations
+from vprism_pipelines.market.spec import MarketSpec
+from vprism_pipelines.warehouse.golden import Built
+from vprism_pipelines.warehouse.ingest import prefix
+from vprism_pipelines.warehouse.market_tables import CORRELATION
+
+CORRELATED = 50
+"""Stocks whose correlations are kept: those with the highest mean traded value of 20 sessions."""
+LOOK_BACKS = (60, 252)
+
+_SECTORS = "analytics.sectors"  # watermark: batches of descriptions whose sectors are in the table
+
+
+def build_market(connection: duckdb.DuckDBPyConnection, spec: MarketSpec) -> Built:
+    """Bring `latest`, `breadth`, `sectors`, `ratings` and `correlation` up to `analytics.daily`.
+
+    Runs inside the caller's transaction, after `build_daily`, which says what changed.
+    """
+    connection.execute(
+        f"""CREATE OR REPLACE TEMP TABLE market_changed AS
+            SELECT symbol, min(from_session) AS since FROM ops.dirty
+            WHERE stage = 'market' AND {prefix(spec)} GROUP BY symbol"""
+    )
+    described = _described(connection, spec)
+    since = _since(connection, spec)
+    if since is None:
+        return Built(0, 0, {})
+    _collect(connection, spec, since)
+    tables = {
+        "breadth": _breadth(connection, spec, since),
+        "sectors": _sectors(connection, spec, since),
+        "ratings": _ratings(connection, spec, since),
+        "latest": _latest(connection, spec, since),
+        "correlation": _correlation(connection, spec),
+    }
+    connection.execute(f"DELETE FROM ops.dirty WHERE stage = 'market' AND {prefix(spec)}")
+    connection.execute("DELETE FROM ops.watermarks WHERE stage = ? AND market = ?", [_SECTORS, spec.code])
+    connection.execute("INSERT INTO ops.watermarks VALUES (?, ?, ?)", [_SECTORS, spec.code, described])
+    connection.execute("DROP TABLE market_members")
+    touched = connection.execute("SELECT count(*) FROM market_changed").fetchone()
+    return Built(int(touched[0]) if touched else 0, sum(tables.values()), tables)
+
+
+def _described(connection: duckdb.DuckDBPyConnection, spec: MarketSpec) -> int:
+    """Add symbols whose description changed to what changed; the newest batch of descriptions."""
+    found = connection.execute(
+        f"""SELECT coalesce(max(batch), 0), coalesce((SELECT batch FROM ops.watermarks
+                                                       WHERE stage = '{_SECTORS}' AND market = '{spec.code}'), 0)
+            FROM clean.instruments_ledger WHERE {prefix(spec)}"""
+    ).fetchone()
+    newest, seen = (int(found[0]), int(found[1])) if found else (0, 0)
+    if newest > seen:
+        connection.execute(
+            f"""INSERT INTO market_changed BY NAME SELECT symbol, min(session) AS since FROM analytics.daily
+                SEMI JOIN (FROM clean.instruments_ledger WHERE {prefix(spec)} AND batch > {seen}) USING (symbol)
+                GROUP BY symbol"""
+        )
+    return newest
+
+
+def _since(connection: duckdb.DuckDBPyConnection, spec: MarketSpec) -> date | None:
+    row = connection.execute("SELECT min(since) FROM market_changed").fetchone()
+    return row[0] if row else None
+
+
+def _collect(connection: duckdb.DuckDBPyConnection, spec: MarketSpec, since: date) -> None:
+    """What the stocks of the market did on every session to compute."""
+    # Both conditions are spelled out on both tables: DuckDB then skips all older row groups of each.
+    stocks = f"session >= DATE '{since}' AND symbol LIKE '{spec.prefix}:STOCK:%'"
+    connection.execute(
+        f"""CREATE OR REPLACE TEMP TABLE market_members AS
+            SELECT symbol, session, coalesce(b.exchange, 'unknown') AS exchange, b.value, d.limit_hit,
+                   sign(round(d.change, 12)) AS way, d.ret_1d, round(d.ret_252d, 12) AS ret_252d,
+                   round(d.above_sma_50, 12) > 0 AS above_50, round(d.above_sma_200, 12) > 0 AS above_200,
+                   d.since_high_52w = 0 AS high, d.since_low_52w = 0 AS low
+            FROM (SELECT symbol, session, change, limit_hit, ret_1d, ret_252d, above_sma_50, above_sma_200,
+                         since_high_52w, since_low_52w FROM analytics.daily WHERE {stocks}) AS d
+            JOIN (SELECT symbol, session, exchange, value FROM golden.bars WHERE {stocks}) AS b
+                USING (symbol, session)"""
+    )
+
+
+# Exact: a sum of doubles depends on the order of its terms.
+_VALUE = "sum(value::DECIMAL(38, 2))::DOUBLE AS value"
+_ADVANCERS, _DECLINERS = "count(*) FILTER (way > 0)", "count(*) FILTER (way < 0)"
+
+
+def _breadth(connection: duckdb.DuckDBPyConnection, spec: MarketSpec, since: date) -> int:
+    where = f"market = '{spec.code}'"
+    connection.execute(f"DELETE FROM analytics.breadth WHERE {where} AND session >= DATE '{since}'")
+    return _written(
+        connection,
+        f"""INSERT INTO analytics.breadth BY NAME
+            WITH counted AS (
+                SELECT '{spec.code}' AS market, coalesce(exchange, '*') AS exchange, session, count(*) AS traded,
+                       {_ADVANCERS} AS advancers, {_DECLINERS} AS decliners, count(*) FILTER (way = 0) AS unchanged,
+                       avg(above_50::INTEGER) AS above_sma_50, avg(above_200::INTEGER) AS above_sma_200,
+                       count(*) FILTER (high) AS new_highs, count(*) FILTER (low) AS new_lows,
+                       count(*) FILTER (limit_hit = 1) AS ceilings, count(*) FILTER (limit_hit = -1) AS floors, {_VALUE}
+                FROM market_members GROUP BY GROUPING SETS ((exchange, session), (session))),
+            standing AS (SELECT exchange, arg_max(ad_line, session) AS ad_line FROM analytics.breadth
+                         WHERE {where} GROUP BY exchange)
+            SELECT c.*, coalesce(s.ad_line, 0) + sum(advancers - decliners)
+                            OVER (PARTITION BY exchange ORDER BY session) AS ad_line
+            FROM counted AS c LEFT JOIN standing AS s USING (exchange) ORDER BY exchange, session""",
+    )
+
+
+def _sectors(connection: duckdb.DuckDBPyConnection, spec: MarketSpec, since: date) -> int:
+    connection.execute(f"DELETE FROM analytics.sectors WHERE market = '{spec.code}' AND session >= DATE '{since}'")
+    ranks = " ".join(f"WHEN '{provider}' THEN {spec.rank(provider)}" for provider in spec.providers)
+    return _written(
+        connection,
+        f"""INSERT INTO analytics.sectors BY NAME
+            WITH classified AS (
+                SELECT symbol,
+                       arg_min(sector, (CASE provider {ranks} ELSE {len(spec.providers)} END, provider)) AS sector
+                FROM clean.instruments_ledger
+                WHERE {prefix(spec)} AND known_to IS NULL AND sector IS NOT NULL GROUP BY symbol)
+            SELECT '{spec.code}' AS market, sector, session, count(*) AS traded, {_ADVANCERS} AS advancers,
+                   {_DECLINERS} AS decliners, median(ret_1d) AS median_return, NULL::DOUBLE AS cap_return, {_VALUE}
+            FROM market_members JOIN classified USING (symbol) GROUP BY sector, session ORDER BY sector, session""",
+    )
+
+
+def _ratings(connection: duckdb.DuckDBPyConnection, spec: MarketSpec, since: date) -> int:
+    connection.execute(f"DELETE FROM analytics.ratings WHERE {prefix(spec)} AND session >= DATE '{since}'")
+    return _written(
+        connection,
+        """INSERT INTO analytics.ratings BY NAME
+           SELECT symbol, session, 100 * percent_rank() OVER (PARTITION BY session ORDER BY ret_252d) AS rs_rating,
+                  count(*) OVER (PARTITION BY session) AS rated
+           FROM market_members WHERE ret_252d IS NOT NULL ORDER BY session, symbol""",
+    )
+
+
+def _latest(connection: duckdb.DuckDBPyConnection, spec: MarketSpec, since: date) -> int:
+    """Symbols whose last session is looked at again, changed themselves or only ranked among others that did."""
+    connection.execute(
+        f"""DELETE FROM analytics.latest
+            WHERE {prefix(spec)} AND (session >= DATE '{since}' OR symbol IN (
+                SELECT symbol FROM analytics.state WHERE session >= DATE '{since}'))"""
+    )
+    connection.execute(
+        f"""CREATE OR REPLACE TEMP TABLE market_shown AS
+            SELECT symbol, session FROM analytics.state ANTI JOIN analytics.latest USING (symbol)
+            WHERE {prefix(spec)}"""
+    )
+    oldest = connection.execute("SELECT min(session) FROM market_shown").fetchone()
+    if not oldest or oldest[0] is None:
+        return 0
+    recent = f"session >= DATE '{oldest[0]}'"
+    return _written(
+        connection,
+        f"""INSERT INTO analytics.latest BY NAME
+            SELECT symbol, session, b.exchange, b.currency, b.close, d.reference, d.change, b.volume, b.value,
+                   d.high_52w / coalesce(f.shares, 1) AS high_52w, d.low_52w / coalesce(f.shares, 1) AS low_52w,
+                   d.pct_from_high, d.pct_from_low, d.ret_5d AS ret_1w, d.ret_20d AS ret_1m, d.ret_60d AS ret_3m,
+                   d.ret_120d AS ret_6m, d.ret_252d AS ret_1y, d.ret_ytd, d.vol_20, d.vol_252, d.rsi_14, d.beta_252,
+                   d.adv_20, d.idle_share_60, r.rs_rating, NULL::DOUBLE AS market_cap, d.limit_hit, b.flags
+            FROM market_shown AS shown
+            JOIN (FROM analytics.daily WHERE {recent}) AS d USING (symbol, session)
+            JOIN (FROM golden.bars WHERE {recent}) AS b USING (symbol, session)
+            LEFT JOIN (FROM analytics.ratings WHERE {recent}) AS r USING (symbol, session)
+            LEFT JOIN (SELECT symbol, arg_max(shares, ex_date) AS shares
+                       FROM golden.factor_steps JOIN market_shown AS shown USING (symbol)
+                       WHERE status = 'applied' AND effective_session <= session GROUP BY symbol) AS f USING (symbol)
+            ORDER BY symbol""",
+    )
+
+
+def _correlation(connection: duckdb.DuckDBPyConnection, spec: MarketSpec) -> int:
+    connection.execute(f"DELETE FROM analytics.correlation WHERE market = '{spec.code}'")
+    stocks = f"symbol LIKE '{spec.prefix}:STOCK:%'"
+    span = connection.execute(
+        f"""SELECT min(session), max(session) FROM (
+                SELECT DISTINCT session FROM golden.sessions WHERE market = '{spec.code}'
+                AND session <= (SELECT max(session) FROM analytics.latest WHERE {stocks})
+                ORDER BY session DESC LIMIT {max(LOOK_BACKS)})"""
+    ).fetchone()
+    if not span or span[0] is None:
+        return 0
+    # The sessions, not the bars, are looked back over: every session of the market is a row, traded or not.
+    returns = pl.DataFrame(
+        connection.execute(
+            f"""SELECT symbol, session, ret_1d AS ret FROM
+                (SELECT DISTINCT session FROM golden.sessions
+                 WHERE market = '{spec.code}' AND session BETWEEN DATE '{span[0]}' AND DATE '{span[1]}')
+                CROSS JOIN (SELECT symbol FROM analytics.latest
+                            WHERE {stocks} AND adv_20 IS NOT NULL AND session >= DATE '{span[0]}'
+                            ORDER BY adv_20 DESC, symbol LIMIT {CORRELATED})
+                LEFT JOIN (SELECT symbol, session, ret_1d FROM analytics.daily WHERE session >= DATE '{span[0]}')
+                    USING (symbol, session)"""
+        ).to_arrow_table()
+    )
+    if returns.is_empty():
+        return 0
+    rows = correlations(returns, *LOOK_BACKS).with_columns(market=pl.lit(spec.code), session=pl.lit(span[1]))
+    connection.register("rows", CORRELATION.conform(rows))
+    try:
+        return _written(connection, "INSERT INTO analytics.correlation BY NAME SELECT * FROM rows")
+    finally:
+        connection.unregister("rows")
+
+
+def _written(connection: duckdb.DuckDBPyConnection, sql: str) -> int:
+    row = connection.execute(sql).fetchone()
+    return int(row[0]) if row else 0

@@ -1,0 +1,110 @@
+"""What the incremental builds share: watermarks, work left for the next stage, replacing rows."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import duckdb
+import polars as pl
+
+from vprism_pipelines.market.spec import MarketSpec
+from vprism_pipelines.tables import Table
+from vprism_pipelines.warehouse.ingest import prefix
+from vprism_pipelines.warehouse.writer import next_batch
+
+
+@dataclass(frozen=True, slots=True)
+class Built:
+    """What a build did: keys looked at and rows written."""
+
+    touched: int
+    written: int
+    detail: dict[str, int] = field(default_factory=dict)
+
+
+def watermark(connection: duckdb.DuckDBPyConnection, stage: str, spec: MarketSpec) -> int:
+    """The last writer transaction that a stage has seen; 0: none."""
+    row = connection.execute(
+        "SELECT batch FROM ops.watermarks WHERE stage = ? AND market = ?", [stage, spec.code]
+    ).fetchone()
+    return int(row[0]) if row else 0
+
+
+def set_watermark(connection: duckdb.DuckDBPyConnection, stage: str, spec: MarketSpec, batch: int) -> None:
+    """Remember how far a stage has come."""
+    connection.execute("DELETE FROM ops.watermarks WHERE stage = ? AND market = ?", [stage, spec.code])
+    connection.execute("INSERT INTO ops.watermarks VALUES (?, ?, ?)", [stage, spec.code, batch])
+
+
+def mark(connection: duckdb.DuckDBPyConnection, stage: str, symbols: str) -> None:
+    """Leave work for another stage.
+
+    Args:
+        connection: In the caller's transaction.
+        stage: Who has to catch up.
+        symbols: Query of symbol and from_session.
+    """
+    connection.execute(
+        f"""INSERT INTO ops.dirty BY NAME
+            SELECT '{stage}' AS stage, symbol, from_session, {next_batch(connection)} AS batch FROM ({symbols})"""
+    )
+
+
+def take(connection: duckdb.DuckDBPyConnection, stage: str, spec: MarketSpec) -> int:
+    """Move the work left for a stage into the temporary table `work` (symbol, from_session); how many symbols."""
+    of_stage = f"FROM ops.dirty WHERE stage = '{stage}' AND {prefix(spec)}"
+    found = changed(
+        connection,
+        "CREATE OR REPLACE TEMP TABLE work AS"
+        f" SELECT symbol, min(from_session) AS from_session {of_stage} GROUP BY symbol",
+    )
+    connection.execute(f"DELETE {of_stage}")
+    return found
+
+
+def frame(connection: duckdb.DuckDBPyConnection, sql: str, parameters: dict[str, object] | None = None) -> pl.DataFrame:
+    """The rows of a query."""
+    return pl.DataFrame(connection.execute(sql, parameters).to_arrow_table())
+
+
+def insert(connection: duckdb.DuckDBPyConnection, table: Table, rows: pl.DataFrame) -> int:
+    """Append rows in the order of the table's key; how many."""
+    if rows.is_empty():
+        return 0  # not even tried: after an ordered insert of no rows DuckDB 1.5.5 loses a large one that follows
+    connection.register("rows", table.conform(rows))
+    try:
+        order = ", ".join(table.key)
+        return changed(connection, f"INSERT INTO {table.full_name} BY NAME SELECT * FROM rows ORDER BY {order}")
+    finally:
+        connection.unregister("rows")
+
+
+def replace_differing(connection: duckdb.DuckDBPyConnection, table: Table, view: str, spec: MarketSpec) -> int:
+    """Replace the rows of every symbol that has any row that differs; others are not touched. The symbols that moved
+    stand in the temporary table `moved` until the next call.
+    """
+    standing = f"(FROM {table.full_name} WHERE {prefix(spec)})"
+    columns = ", ".join(f'"{name}"' for name in table.names)
+    connection.execute(
+        f"""CREATE OR REPLACE TEMP TABLE moved AS
+            SELECT DISTINCT symbol FROM (
+                (SELECT {columns} FROM {view} EXCEPT SELECT {columns} FROM {standing})
+                UNION ALL (SELECT {columns} FROM {standing} EXCEPT SELECT {columns} FROM {view}))"""
+    )
+    connection.execute(f"DELETE FROM {table.full_name} WHERE symbol IN (SELECT symbol FROM moved)")
+    order = ", ".join(table.key)
+    connection.execute(
+        f"INSERT INTO {table.full_name} BY NAME SELECT * FROM {view} SEMI JOIN moved USING (symbol) ORDER BY {order}"
+    )
+    return int(scalar(connection, "SELECT count(*) FROM moved") or 0)
+
+
+def changed(connection: duckdb.DuckDBPyConnection, sql: str) -> int:
+    """Run a statement; how many rows it wrote."""
+    return int(scalar(connection, sql) or 0)
+
+
+def scalar(connection: duckdb.DuckDBPyConnection, sql: str) -> int | None:
+    """The first value of the first row."""
+    row = connection.execute(sql).fetchone()
+    return row[0] if row else None

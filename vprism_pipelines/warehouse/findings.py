@@ -1,0 +1,253 @@
+"""Examining what each provider said before it may stand for golden: findings of the window checks, kept per bar.
+
+Incremental by watermark: bars in ledger batches that have not been seen are examined, with as many before them as the
+checks look back on; a symbol whose corporate actions changed is examined whole. The result is a function of the
+ledger's content alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import duckdb
+import polars as pl
+
+from vprism_pipelines.market.adjustment import factor_sets
+from vprism_pipelines.market.spec import MarketSpec
+from vprism_pipelines.quality.blocks import blocks
+from vprism_pipelines.quality.window_checks import WINDOW_CHECKS
+from vprism_pipelines.quality.windows import AFTER, CONTEXT, examine
+from vprism_pipelines.tables import FINDINGS
+from vprism_pipelines.warehouse.building import (
+    Built,
+    frame,
+    insert,
+    mark,
+    scalar,
+    set_watermark,
+    take,
+    watermark,
+)
+from vprism_pipelines.warehouse.ingest import prefix
+
+__all__ = ["BARS", "JUDGEABLE", "Examined", "build_findings", "judge", "set_aside"]
+
+STAGE = "quality.findings"
+BLOCK_ROWS = 500_000  # bars in memory at once
+
+BARS = """symbol, session, provider, exchange, open, high, low, close, volume, value,
+          (volume IS NULL OR volume > 0 OR symbol LIKE '%:INDEX:%') AS traded"""
+"""What `judge` reads, as SQL over `clean.traded_bars` or `clean.traded_bars_as_of`."""
+
+JUDGEABLE = "NOT provisional AND price_basis = 'raw'"
+"""Rules and statistics are about prices as traded, and about sessions that are over."""
+
+# A mere placeholder is a fact of the bar that its flags already state.
+_TELLING = [name for name in WINDOW_CHECKS if name != "placeholder"]
+BLOCKED = {
+    "provider": pl.String(),
+    "check": pl.String(),
+    "symbol": pl.String(),
+    "session": pl.Date(),
+    "measure": pl.Float64(),
+    "evidence": pl.String(),
+}
+_BLOCKS = ["symbol", "session", "volume", "turnover", "vwap_bound", "stale_copy", "ticket", "jump"]
+
+
+@dataclass(frozen=True, slots=True)
+class Examined:
+    """What an examination found.
+
+    Attributes:
+        built: Bars looked at, findings written.
+        symbols: Symbols looked at, once per provider.
+        counts: check, provider, bars (examined), found; one row per check and provider.
+        blocked: provider and the columns of `quality.blocks.blocks`: what must not be published as it is.
+    """
+
+    built: Built
+    symbols: int
+    counts: pl.DataFrame
+    blocked: pl.DataFrame
+
+
+def judge(
+    bars: pl.DataFrame, events: pl.DataFrame, sessions: pl.DataFrame, spec: MarketSpec
+) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """Run the window checks over one provider's bars as traded.
+
+    Args:
+        bars: Columns of `BARS` of whole symbols, one row per symbol and session.
+        events: Merged corporate actions, columns of `tables.EVENTS`.
+        sessions: session: the market's sessions.
+        spec: Market.
+
+    Returns:
+        Rows of `tables.FINDINGS` for the bars with something to say, and what `quality.windows.examine` says of all.
+    """
+    own = events.join(bars.select("symbol").unique(), on="symbol", how="semi")
+    # The reference is the provider's own previous close through the exchange's formula: its errors are its own.
+    priced = factor_sets(own, bars.select("symbol", "session", "close", "traded"), spec.currency).steps
+    actions = own.select("symbol", "ex_date").unique()
+    actions = actions.join(priced.select("symbol", "ex_date", "ref_price"), on=["symbol", "ex_date"], how="left")
+    examined = examine(bars, actions, sessions, spec)
+    telling = examined.filter(pl.any_horizontal(_TELLING))
+    checks = pl.concat_list(pl.when(name).then(pl.lit(name)) for name in WINDOW_CHECKS).list.drop_nulls()
+    found = telling.with_columns(checks=checks, quarantined=pl.col("reasons").list.len() > 0)
+    return FINDINGS.conform(found), examined
+
+
+def build_findings(connection: duckdb.DuckDBPyConnection, spec: MarketSpec) -> Examined:
+    """Bring `quality.findings` up to the ledger and the corporate actions, inside the caller's transaction."""
+    since = watermark(connection, STAGE, spec)
+    newest = scalar(connection, f"SELECT max(batch) FROM clean.bars_ledger WHERE {prefix(spec)}") or 0
+    take(connection, "findings", spec)
+    _find_work(connection, spec, since)
+    sessions = frame(connection, "SELECT DISTINCT session FROM golden.sessions WHERE market = $m", {"m": spec.code})
+    found, reached, counts, compact = [], [], [], []
+    for block in _blocks(connection):
+        for (provider,), own in _bars(connection, block).group_by("provider"):
+            events = _events(connection, block)
+            findings, examined = judge(own, events, sessions, spec)
+            judged = examined.filter(pl.col("back") <= AFTER)
+            found.append(findings.join(judged, on=["symbol", "session"], how="semi"))
+            reached.append(judged.group_by("symbol", "provider").agg(pl.col("session").min()))
+            totals = judged.select(pl.col(name).sum() for name in WINDOW_CHECKS).unpivot(
+                variable_name="check", value_name="found"
+            )
+            counts.append(totals.with_columns(provider=pl.lit(provider), bars=pl.lit(judged.height)))
+            compact.append(examined.select("provider", *_BLOCKS))
+    written = _replace(connection, found, reached)
+    set_watermark(connection, STAGE, spec, max(since, newest))
+    return _examined(written, counts, compact)
+
+
+def _find_work(connection: duckdb.DuckDBPyConnection, spec: MarketSpec, since: int) -> None:
+    """Make the table `examining`: symbols, since which session their bars or events changed, and how many bars.
+
+    Of a source that rewrites its history any bar may now be another version after anything but new sessions at the
+    end and corrections, or after a change of events; golden has to look at all of these too.
+    """
+    connection.execute(
+        f"""CREATE OR REPLACE TEMP TABLE rewritten AS
+            WITH adjusted AS (SELECT symbol, provider, session, change_class, known_to, batch FROM clean.bars_ledger
+                              WHERE {prefix(spec)} AND price_basis = 'adjusted_by_source'),
+                 ends AS (SELECT symbol, provider, max(session) AS last_session FROM adjusted
+                          WHERE batch <= {since} GROUP BY ALL)
+            SELECT symbol, min(session) AS from_session FROM adjusted WHERE symbol IN (
+                SELECT symbol FROM adjusted JOIN ends USING (symbol, provider)
+                WHERE batch > {since} AND (change_class = 'rebase' OR known_to IS NOT NULL
+                                           OR change_class = 'new' AND session <= last_session)
+                UNION SELECT symbol FROM work)
+            GROUP BY symbol"""
+    )
+    mark(connection, "golden", "FROM rewritten")
+    connection.execute(
+        f"""CREATE OR REPLACE TEMP TABLE examining AS
+            WITH changed AS (
+                SELECT symbol, min(session) AS from_session FROM clean.bars_ledger
+                WHERE {prefix(spec)} AND batch > {since} GROUP BY symbol
+                UNION ALL FROM work UNION ALL FROM rewritten),
+            sizes AS (SELECT symbol, count(*) AS bars FROM clean.bars_ledger WHERE {prefix(spec)} GROUP BY symbol)
+            SELECT symbol, min(from_session) AS from_session, any_value(bars) AS bars
+            FROM changed JOIN sizes USING (symbol) GROUP BY symbol"""
+    )
+
+
+def _bars(connection: duckdb.DuckDBPyConnection, block: pl.DataFrame) -> pl.DataFrame:
+    """The bars to judge and those before them that the checks look back on; `back`: traded bars before the change."""
+    connection.register("block", block)
+    try:
+        return frame(
+            connection,
+            f"""SELECT {BARS}, count(*) FILTER (traded AND session < from_session) OVER back AS back
+                FROM clean.traded_bars JOIN block USING (symbol) WHERE {JUDGEABLE}
+                WINDOW back AS (PARTITION BY symbol, provider ORDER BY session DESC ROWS UNBOUNDED PRECEDING)
+                QUALIFY back <= {AFTER + CONTEXT}""",
+        )
+    finally:
+        connection.unregister("block")
+
+
+def _events(connection: duckdb.DuckDBPyConnection, block: pl.DataFrame) -> pl.DataFrame:
+    connection.register("block", block)
+    try:
+        return frame(connection, "SELECT * FROM golden.adjustment_events SEMI JOIN block USING (symbol) ORDER BY ALL")
+    finally:
+        connection.unregister("block")
+
+
+def _examined(written: int, counts: list[pl.DataFrame], compact: list[pl.DataFrame]) -> Examined:
+    """The account of an examination, providers in order of name."""
+    nothing = pl.DataFrame(schema={"check": pl.String, "found": pl.Int64, "provider": pl.String, "bars": pl.Int64})
+    total = (
+        pl.concat([nothing, *(part.cast({"found": pl.Int64, "bars": pl.Int64}) for part in counts)])
+        .group_by("check", "provider")
+        .agg(pl.col("bars").sum(), pl.col("found").sum())
+        .sort("check", "provider")
+    )
+    blocked = [
+        blocks(rows.drop("provider")).select(pl.lit(provider).alias("provider"), pl.all())
+        for (provider,), rows in (pl.concat(compact).group_by("provider") if compact else ())
+    ]
+    looked_at = sum(part.height for part in compact)
+    return Examined(
+        Built(looked_at, written),
+        sum(part["symbol"].n_unique() for part in compact),
+        total,
+        pl.concat(blocked).sort("provider", maintain_order=True) if blocked else pl.DataFrame(schema=BLOCKED),
+    )
+
+
+def _blocks(connection: duckdb.DuckDBPyConnection) -> Iterator[pl.DataFrame]:
+    """The symbols to examine, in groups of about `BLOCK_ROWS` bars."""
+    symbols = frame(connection, "FROM examining ORDER BY symbol")
+    group = (pl.col("bars").cum_sum() - 1) // BLOCK_ROWS
+    for _, block in symbols.group_by(group.alias("group"), maintain_order=True):
+        yield block.select("symbol", "from_session")
+
+
+def _replace(connection: duckdb.DuckDBPyConnection, found: list[pl.DataFrame], reached: list[pl.DataFrame]) -> int:
+    """Replace the findings on the judged bars, and leave golden the bars whose standing changed."""
+    findings = pl.concat([pl.DataFrame(schema=FINDINGS.polars_schema), *found])
+    spans = pl.DataFrame(schema={name: FINDINGS.polars_schema[name] for name in ("symbol", "provider", "session")})
+    connection.register("found", findings)
+    connection.register("reached", pl.concat([spans, *(part.select(spans.columns) for part in reached)]))
+    terms = "symbol, session, provider, quarantined, bits"
+    try:
+        # A provider without a bar to judge has nothing to be found fault with either.
+        connection.execute(
+            """CREATE OR REPLACE TEMP TABLE former AS
+               SELECT f.* FROM quality.findings AS f SEMI JOIN examining AS e ON f.symbol = e.symbol
+               LEFT JOIN reached AS r ON r.symbol = f.symbol AND r.provider = f.provider
+               WHERE r.session IS NULL OR f.session >= r.session"""
+        )
+        mark(
+            connection,
+            "golden",
+            f"""SELECT symbol, min(session) AS from_session
+                FROM ((SELECT {terms} FROM found EXCEPT SELECT {terms} FROM former)
+                      UNION ALL (SELECT {terms} FROM former EXCEPT SELECT {terms} FROM found))
+                GROUP BY symbol""",
+        )
+    finally:
+        connection.unregister("found")
+        connection.unregister("reached")
+    connection.execute(
+        """DELETE FROM quality.findings AS f USING former AS o
+           WHERE f.symbol = o.symbol AND f.session = o.session AND f.provider = o.provider"""
+    )
+    return insert(connection, FINDINGS, findings)
+
+
+def set_aside(connection: duckdb.DuckDBPyConnection, spec: MarketSpec) -> pl.DataFrame:
+    """Quarantined bars of a market with the checks that fired, newest session first."""
+    return frame(
+        connection,
+        f"""SELECT f.session, f.symbol, f.provider, array_to_string(f.checks, ', ') AS checks,
+                   t.open, t.high, t.low, t.close, t.volume
+            FROM quality.findings AS f JOIN clean.traded_bars AS t USING (symbol, session, provider)
+            WHERE f.quarantined AND {prefix(spec, "f.symbol")} ORDER BY f.session DESC, f.symbol, f.provider""",
+    )

@@ -1,0 +1,127 @@
+"""Does it make sense as a whole? Dates, the index, providers' own adjustments, and how much history is rewritten."""
+
+from __future__ import annotations
+
+import duckdb
+import polars as pl
+
+from vprism_pipelines.market.spec import MarketSpec
+from vprism_pipelines.quality.alignment import date_shift
+from vprism_pipelines.quality.factors import AGREEMENT
+from vprism_pipelines.quality.rows import Cleaned
+from vprism_pipelines.quality.thresholds import DEFAULTS, Thresholds
+from vprism_pipelines.warehouse.building import frame
+from vprism_pipelines.warehouse.ingest import prefix
+from vprism_pipelines.warehouse.measurement import Measurement
+
+__all__ = ["adjustment_steps", "date_shifts", "index_sanity", "revision_rate"]
+
+INDEX_SESSIONS = 250
+INDEX_MEMBERS = 20
+INDEX_TOLERANCE = 0.02  # of the day's return
+STEP = 1e-4  # of the logarithm, from which on adjusted / raw moves
+ROUNDING = 0.01  # currency, of adjusted closes
+COARSER_ROUNDING = {"VND": 10.0}
+REVISED_SYMBOLS = 20  # a pull about fewer says little by a share
+
+
+def date_shifts(cleaned: Cleaned, sessions: pl.DataFrame, thresholds: Thresholds = DEFAULTS) -> Measurement:
+    """Deliveries of which every date fits the calendar better when moved by a day: time stamps of another zone.
+
+    Args:
+        cleaned: Bars of some pulls; those on closed days are in its quarantine.
+        sessions: session: the market's.
+        thresholds: In force.
+    """
+    key = ["provider", "fetch_id", "session"]
+    dates = pl.concat([cleaned.accepted.select(key), cleaned.quarantined.select(key)])
+    if dates.is_empty():
+        return Measurement("date_shift", None, dates, thresholds=thresholds)
+    shifted = date_shift(dates, sessions).filter(pl.col("verdict") == "SHIFTED")
+    return Measurement("date_shift", float(shifted.height), shifted, thresholds=thresholds)
+
+
+def index_sanity(
+    connection: duckdb.DuckDBPyConnection, spec: MarketSpec, thresholds: Thresholds = DEFAULTS
+) -> Measurement:
+    """Sessions on which the median share moved by 2 % more or less than the index: one of the two is wrong.
+
+    Returns on ex-dates are left out, as are sessions with fewer than 20 shares.
+    """
+    if spec.benchmark is None:
+        return Measurement("index_sanity", None, pl.DataFrame(), thresholds=thresholds)
+    rows = frame(
+        connection,
+        f"""WITH days AS (SELECT DISTINCT session FROM golden.bars WHERE symbol = '{spec.benchmark}'
+                          ORDER BY session DESC LIMIT {INDEX_SESSIONS + 1}),
+            moves AS (
+                SELECT symbol, session, close / lag(close) OVER (PARTITION BY symbol ORDER BY session) - 1 AS move
+                FROM golden.bars
+                WHERE {prefix(spec)} AND session >= (SELECT min(session) FROM days)
+                  AND (volume > 0 OR symbol = '{spec.benchmark}')
+                  AND (symbol LIKE '%:STOCK:%' OR symbol = '{spec.benchmark}')),
+            shares AS (
+                SELECT session, median(move) AS median_share, count(*) AS shares
+                FROM moves ANTI JOIN (SELECT symbol, effective_session AS session FROM golden.factor_steps) AS e
+                    USING (symbol, session)
+                WHERE symbol <> '{spec.benchmark}' AND move IS NOT NULL GROUP BY session)
+            SELECT session, round(median_share, 6) AS median_share, round(move, 6) AS index_move, shares
+            FROM shares JOIN moves USING (session)
+            WHERE symbol = '{spec.benchmark}' AND shares >= {INDEX_MEMBERS}
+              AND round(abs(median_share - move), 12) > {INDEX_TOLERANCE}
+            ORDER BY session DESC""",
+    )
+    return Measurement("index_sanity", float(rows.height), rows, thresholds=thresholds)
+
+
+def adjustment_steps(
+    connection: duckdb.DuckDBPyConnection, spec: MarketSpec, thresholds: Thresholds = DEFAULTS
+) -> Measurement:
+    """Sessions on which a provider's adjusted / raw close steps and no event is known, or by another step than ours.
+
+    Between ex-dates the ratio is constant but for rounding; on one it moves by the event's factor, on the convention
+    of the previous close or of the ex-date's own.
+    """
+    unit = COARSER_ROUNDING.get(spec.currency, ROUNDING)
+    rows = frame(
+        connection,
+        f"""WITH ratios AS (
+                SELECT symbol, provider, session, close, adj_close,
+                       lag(close) OVER w AS close_before, lag(adj_close) OVER w AS adjusted_before
+                FROM clean.bars
+                WHERE {prefix(spec)} AND adj_close > 0 AND close > 0 AND price_basis = 'raw' AND NOT provisional
+                WINDOW w AS (PARTITION BY symbol, provider ORDER BY session)),
+            steps AS (
+                SELECT symbol, provider, session, ln(adj_close / close / (adjusted_before / close_before)) AS theirs,
+                       {STEP} + {unit} / adj_close + {unit} / adjusted_before AS tolerance
+                FROM ratios WHERE close_before IS NOT NULL),
+            ours AS (
+                SELECT symbol, effective_session AS session, sum(ln(m)) AS prev_close, sum(ln(m_ex_close)) AS ex_close
+                FROM golden.factor_steps WHERE {prefix(spec)} AND status = 'applied' GROUP BY ALL)
+            SELECT s.symbol, s.provider, s.session, exp(theirs) AS theirs, exp(o.prev_close) AS ours,
+                   CASE WHEN o.symbol IS NULL THEN 'no event is known' ELSE 'another step' END AS finding
+            FROM steps AS s LEFT JOIN ours AS o USING (symbol, session)
+            WHERE round(abs(theirs), 12) > tolerance AND o.symbol IS NULL
+               OR round(least(abs(theirs - o.prev_close), abs(theirs - o.ex_close)), 12) > {AGREEMENT} + tolerance
+            ORDER BY s.session DESC, s.symbol, s.provider""",
+    )
+    return Measurement("adjustment_steps", float(rows.height), rows, thresholds=thresholds)
+
+
+def revision_rate(
+    connection: duckdb.DuckDBPyConnection, spec: MarketSpec, thresholds: Thresholds = DEFAULTS
+) -> Measurement:
+    """Share of a provider's symbols whose settled bars one pull restated: many at once are the provider's mistake."""
+    rows = frame(
+        connection,
+        f"""WITH known AS (SELECT provider, count(DISTINCT symbol) AS symbols FROM clean.bars_ledger
+                           WHERE {prefix(spec)} GROUP BY provider),
+            pulls AS (
+                SELECT provider, known_from, count(DISTINCT symbol) AS restated, count(*) AS rows
+                FROM clean.bars_ledger WHERE {prefix(spec)} AND change_class = 'restatement' GROUP BY ALL)
+            SELECT provider, known_from, restated, symbols, rows, restated / symbols AS share
+            FROM pulls JOIN known USING (provider) WHERE symbols >= {REVISED_SYMBOLS}
+            ORDER BY share DESC, known_from DESC""",
+    )
+    value = float(rows["share"][0]) if rows.height else 0.0
+    return Measurement("revision_rate", value, rows, thresholds=thresholds)
