@@ -147,7 +147,7 @@ CN = MarketSpec(
     refresh_cron="30 15 * * 1-5",
     first_session=date(1990, 12, 19),
     embedded_provider="files",
-    providers=("tencent", "eastmoney", "files"),
+    providers=("tencent", "eastmoney", "sina", "files"),
     benchmark="CN:INDEX:SH000300",
 )
 

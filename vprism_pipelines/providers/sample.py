@@ -5,7 +5,6 @@ Splits and dividends are not in it; they are inferred from the raw and the adjus
 
 from __future__ import annotations
 
-import io
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, date, datetime
 from functools import partial
@@ -18,6 +17,7 @@ from vprism_pipelines.errors import InvalidInput, InvalidRange, Malformed, NoDat
 from vprism_pipelines.market.inference import infer_actions
 from vprism_pipelines.market.spec import US
 from vprism_pipelines.market.symbols import resolve
+from vprism_pipelines.providers import parquet
 from vprism_pipelines.providers.base import (
     Capabilities,
     Dataset,
@@ -182,11 +182,7 @@ class SampleProvider:
 
 def _table(payload: Payload) -> pl.DataFrame:
     hint = "reinstall the package, or restore data/sample in a clone"
-    try:
-        table = pl.read_parquet(io.BytesIO(payload.body))
-    except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError) as error:
-        # polars panics on some damaged files; a panic is no Exception, and would end the process.
-        raise Malformed("the payload is not a sound parquet file", hint=hint) from error
+    table = parquet.read(payload.body)
     if table.schema != {name: dtype for name, (_, dtype) in _COLUMNS.items()}:
         raise Malformed(f"the sample has columns {', '.join(table.columns)[:80]!r}", hint=hint)
     numbers = pl.all_horizontal(pl.col(pl.Float64, pl.Int64) >= 0)

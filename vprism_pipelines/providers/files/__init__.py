@@ -220,7 +220,10 @@ class FilesProvider:
             raise Malformed(
                 "the payload carries no mapping that can be read", hint="import the file again with its mapping"
             ) from error
-        reading = raw_rows(payload, mapping, payload.request.url.removeprefix(_SCHEME))
+        try:
+            reading = raw_rows(payload, mapping, payload.request.url.removeprefix(_SCHEME))
+        except pl.exceptions.PanicException as error:  # of polars over the columns of a damaged parquet file
+            raise Malformed(f"the file is damaged: {error}", hint="copy or download it again") from error
         return Parsed(reading.frames, reading.notes)
 
     async def aclose(self) -> None:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import polars as pl
 
 from vprism_pipelines.errors import Malformed
+from vprism_pipelines.providers import parquet
 from vprism_pipelines.providers.files.mapping import FileFormat
 
 ROW = "\x00row"  # no file has a column of that name
@@ -54,7 +55,7 @@ def is_parquet(body: bytes, form: FileFormat) -> bool:
     """
     for magic, what in _FOREIGN.items():
         if body.startswith(magic):
-            raise Malformed(f"the file is neither CSV nor parquet: it is {what}")
+            raise Malformed(f"the file is neither CSV nor parquet: it is {what}", hint="give it as CSV or parquet")
     found = body.startswith(_PARQUET)
     if form.format == "parquet" and not found:
         raise Malformed("the file is not parquet: it does not begin with PAR1", hint='set format = "csv" or "auto"')
@@ -71,10 +72,7 @@ def header(body: bytes, form: FileFormat) -> list[str]:
     """
     if not is_parquet(body, form):
         return _names(_lines(to_utf8(_beginning(body, form), form.encoding), form), form)[0]
-    try:
-        return list(pl.read_parquet_schema(io.BytesIO(body)))
-    except _UNPARSED as error:
-        raise _damaged(body, error) from error
+    return parquet.columns_of(body)
 
 
 def read_rows(body: bytes, form: FileFormat, columns: Collection[str]) -> Rows:
@@ -84,10 +82,7 @@ def read_rows(body: bytes, form: FileFormat, columns: Collection[str]) -> Rows:
         Malformed: The bytes are damaged, or in another encoding than declared.
     """
     if is_parquet(body, form):
-        try:
-            frame = pl.read_parquet(io.BytesIO(body), columns=list(columns))
-        except _UNPARSED as error:
-            raise _damaged(body, error) from error
+        frame = parquet.read(body, columns)
         return Rows(frame.with_row_index(ROW), _no_lines(), frame.width, frame.height)
     return _read_csv(to_utf8(body, form.encoding), form, columns)
 
@@ -243,15 +238,3 @@ def _escape(sign: str) -> str:
 
 def _no_lines() -> pl.DataFrame:
     return pl.DataFrame(schema={ROW: pl.UInt32, "line": pl.String, "found": pl.UInt32})
-
-
-def _damaged(body: bytes, error: BaseException) -> Malformed:
-    """What a parquet file that cannot be read is."""
-    if not body.endswith(_PARQUET):
-        return Malformed(
-            f"the parquet file is cut off: its {len(body):,} bytes do not end with PAR1",
-            hint="copy or download it again; nothing was imported",
-        )
-    return Malformed(
-        f"the parquet file is damaged: {str(error).splitlines()[0][:200]}", hint="copy or download it again"
-    )
