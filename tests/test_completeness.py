@@ -201,7 +201,8 @@ def test_a_pull_that_restates_many_symbols_at_once_is_a_warning(connection: duck
     )
     put(connection, CLEAN_BARS, later)
     found = measures.revision_rate(connection, VN)
-    assert (found.value, found.status) == (pytest.approx(0.25), Status.WARN)
+    assert found.value == pytest.approx(0.25)
+    assert found.status is Status.WARN
 
 
 def test_a_measurement_is_kept_with_the_thresholds_that_judged_it(connection: duckdb.DuckDBPyConnection) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import UTC, date, datetime, timedelta
+from typing import Any
 
 import polars as pl
 import pytest
@@ -23,7 +24,7 @@ DAYS = SESSIONS["session"].to_list()
 NOW = datetime(2024, 6, 3, 12, tzinfo=UTC)
 
 
-def rows(days: Sequence[date], spec: MarketSpec = VN, code: str = "FPT", **columns: object) -> Cleaned:
+def rows(days: Sequence[date], spec: MarketSpec = VN, code: str = "FPT", **columns: Any) -> Cleaned:
     """The bars of one pull on these days in this order, priced by the day, cleaned."""
     prices = {
         name: pl.col("session").dt.ordinal_day().cast(pl.Float64) + 100 for name in ("open", "high", "low", "close")
@@ -74,7 +75,7 @@ def test_a_filler_on_a_closed_day_is_told_from_a_bar_that_must_not_be_there() ->
     days = sorted([*DAYS[:100], closed])
     idle = pl.col("session") == closed
     same = {name: pl.col(name).shift(1) for name in ("open", "high", "low", "close")}
-    flat = {name: pl.when(idle).then(value).otherwise(name) for name, value in same.items()}
+    flat: dict[str, Any] = {name: pl.when(idle).then(value).otherwise(name) for name, value in same.items()}
     without = pl.when(idle).then(0.0).otherwise(1000.0)
     assert refused(rows(days, **flat, volume=without)) == {closed: ["filler"]}
     assert refused(rows(days, **flat)) == {closed: ["filler"]}, "a copy of the bar before says nothing either"

@@ -82,7 +82,7 @@ def test_a_fall_that_stays_is_a_missing_event_and_not_a_bad_bar() -> None:
     )
     found = at(frame.with_columns(value=pl.col("close") * pl.col("volume")), 60)
     assert (found["reasons"], found["ticket"]) == ([], "missing_event")
-    assert found["bits"] & BarFlag.BAND_BREACH  # type: ignore[operator]
+    assert found["bits"] & BarFlag.BAND_BREACH  # type: ignore[arg-type]
 
 
 def halved(event: bool) -> dict[str, object]:

@@ -10,6 +10,7 @@ import dagster as dg
 from vprism_pipelines.market.spec import MARKETS, MarketSpec
 from vprism_pipelines.providers import registry
 from vprism_pipelines.providers.base import Dataset
+from vprism_pipelines.quality.row_checks import ROW_CHECKS
 from vprism_pipelines.quality.window_checks import WINDOW_CHECKS
 from vprism_pipelines.tables import (
     CLEAN_ACTIONS,
@@ -128,7 +129,7 @@ def market_nodes(spec: MarketSpec) -> list[Node]:
             table,
             code,
             feeding["bars"],
-            ("contract", "rejection_rate"),
+            ("contract", "rejection_rate", *ROW_CHECKS, "date_shift", "revision_rate"),
             market=code,
             monthly=True,
         ),
@@ -184,7 +185,16 @@ def market_nodes(spec: MarketSpec) -> list[Node]:
             table,
             code,
             (bars, sessions, findings),
-            ("duplicates", "completeness", "whole_day_gap", "freshness"),
+            (
+                "duplicates",
+                "completeness",
+                "completeness_latest",
+                "whole_day_gap",
+                "newest_session",
+                "freshness",
+                "survivorship",
+                "index_sanity",
+            ),
             market=code,
         ),
         Node(
@@ -204,7 +214,7 @@ def market_nodes(spec: MarketSpec) -> list[Node]:
             table,
             code,
             (golden_bars, events),
-            ("adjusted_close",),
+            ("adjusted_close", "adjustment_steps"),
             market=code,
         ),
         Node(

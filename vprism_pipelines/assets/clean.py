@@ -7,10 +7,15 @@ import polars as pl
 
 from vprism_pipelines.assets.factory import Outcome, Step, markdown_table
 from vprism_pipelines.assets.plots import yearly
+from vprism_pipelines.errors import DataQualityError
+from vprism_pipelines.market.calendars import calendar
 from vprism_pipelines.providers import registry
+from vprism_pipelines.quality.checks import Status
+from vprism_pipelines.quality.rows import Cleaned
 from vprism_pipelines.warehouse import measures
 from vprism_pipelines.warehouse.candidates import read_again
 from vprism_pipelines.warehouse.ingest import Ingested, clean_pulls, ingest, pending
+from vprism_pipelines.warehouse.measures import Measurement
 from vprism_pipelines.warehouse.revisions import Revised, build_revisions
 
 PREVIEW = 10  # rejected rows shown on the asset
@@ -36,10 +41,11 @@ def _remember(step: Step, dataset: str) -> Outcome:
     house, spec, table = step.house, step.market, step.node.table
     with house.warehouse.connect() as connection:
         pulls = pending(connection, spec, dataset, step.window)
-    done, cleaned = Ingested(), None
+    done, cleaned, shifted = Ingested(), None, None
     if not pulls.is_empty():
         synthetic = [name for name in registry.for_market(spec.code) if registry.entry(name).synthetic]
         cleaned = clean_pulls(house.lake, spec, dataset, pulls, synthetic)
+        shifted = _dates_proven(step, cleaned) if dataset == "bars" else None
     with step.writing() as (connection, tally):
         if cleaned:
             done = ingest(connection, spec, dataset, pulls, cleaned, house.settings.min_data_quality)
@@ -48,6 +54,13 @@ def _remember(step: Step, dataset: str) -> Outcome:
         tally.accepted, tally.unchanged = done.new + done.changed, done.unchanged
         total = measures.count(connection, table.full_name, spec)
         by_year = measures.rows_by_year(connection, spec, dataset, table)
+        rules = house.thresholds
+        measured = [measures.contract(), measures.rejections(done.reasons, done.quarantined, done.rows)]
+        if dataset == "bars":
+            measured += measures.row_checks(done.reasons, done.rows, rules)
+            measured += [shifted] if shifted else [Measurement("date_shift", None, pl.DataFrame())]
+            measured += [measures.revision_rate(connection, spec, rules)]
+            measures.record(connection, spec, measured, step.run_id, house.clock())
     metadata: dict[str, object] = {
         "pulls": done.pulls,
         "rows": done.rows,
@@ -64,8 +77,19 @@ def _remember(step: Step, dataset: str) -> Outcome:
             "raw_symbol", "session", pl.col("reasons").list.join(", "), "row_json"
         )
         metadata["rejected rows"] = dg.MetadataValue.md(markdown_table(rejected))
-    checks = {
-        "contract": measures.contract(),
-        "rejection_rate": measures.rejections(done.reasons, done.quarantined, done.rows),
-    }
-    return Outcome(total, metadata, [checks[name] for name in step.node.checks])
+    return Outcome(total, metadata, [found for found in measured if found.check in step.node.checks])
+
+
+def _dates_proven(step: Step, cleaned: Cleaned) -> Measurement:
+    """Refuse a delivery whose dates are a day off before anything of it is believed."""
+    days = calendar(step.market.calendar)
+    shifted = measures.date_shifts(cleaned, days.sessions(days.first_session, days.last_session), step.house.thresholds)
+    if shifted.status is Status.FAIL:
+        raise DataQualityError(
+            f"the dates of {int(shifted.value or 0)} deliveries fit the calendar better when moved by a day",
+            hint="their time stamps are of another zone: correct the mapping or the parser",
+            market=step.market.code,
+            check=shifted.check,
+            deliveries=shifted.evidence["provider"].unique().to_list(),
+        )
+    return shifted

@@ -234,7 +234,7 @@ def check_spec(node: Node, name: str) -> dg.AssetCheckSpec:
 
 def check_result(node: Node, measurement: Measurement) -> dg.AssetCheckResult:
     """A measurement as a check result: warnings do not stop anything, failures of blocking checks do."""
-    check, status = CHECKS[measurement.check], measurement.status
+    check, status = measurement.rule, measurement.status
     severity = dg.AssetCheckSeverity.ERROR if status is Status.FAIL else dg.AssetCheckSeverity.WARN
     return dg.AssetCheckResult(
         passed=status is Status.OK,

@@ -14,8 +14,8 @@ from vprism_pipelines.warehouse.findings import Examined, build_findings, set_as
 def findings(step: Step) -> Outcome:
     """What the window checks say of each provider's bars."""
     with step.writing() as (connection, tally):
-        examined = build_findings(connection, step.market)
-        measured = [measures.Measurement(*share) for share in _shares(examined)]
+        examined = build_findings(connection, step.market, step.house.thresholds)
+        measured = [measures.Measurement(*share, thresholds=step.house.thresholds) for share in _shares(examined)]
         measures.record(connection, step.market, measured, step.run_id, step.house.clock())
         aside = set_aside(connection, step.market)
         rows = measures.count(connection, "quality.findings", step.market)

@@ -36,16 +36,17 @@ def bars(step: Step) -> Outcome:
         tally.rows, tally.accepted = built.touched, built.written
         measured = [
             measures.duplicates(connection, step.market),
-            measures.completeness(connection, step.market),
-            measures.whole_day_gaps(connection, step.market),
+            *measures.coverage(connection, step.market, step.house.thresholds),
             measures.freshness(connection, step.market, latest),
+            measures.survivorship(connection, step.market, step.house.thresholds),
+            measures.index_sanity(connection, step.market, step.house.thresholds),
         ]
         measures.record(connection, step.market, measured, step.run_id, now)
         summary = measures.summary(connection, step.market)
     return Outcome(
         int(summary["bars"].sum() or 0),
         {**_built(built), "symbols": dg.MetadataValue.md(markdown_table(summary, limit=25))},
-        measured,
+        [found for found in measured if found.provider == measures.EVERYBODY],
     )
 
 
@@ -70,10 +71,13 @@ def factors(step: Step) -> Outcome:
     with step.writing() as (connection, tally):
         built = golden.build_factors(connection, step.market)
         tally.rows, tally.accepted = built.touched, built.written
-        reproduced = measures.adjusted_close(connection, step.market)
-        measures.record(connection, step.market, [reproduced], step.run_id, step.house.clock())
+        reproduced = [
+            measures.adjusted_close(connection, step.market),
+            measures.adjustment_steps(connection, step.market, step.house.thresholds),
+        ]
+        measures.record(connection, step.market, reproduced, step.run_id, step.house.clock())
         count = measures.count(connection, "golden.factor_steps", step.market)
-    return Outcome(count, _built(built), [reproduced])
+    return Outcome(count, _built(built), reproduced)
 
 
 def _built(built: Built) -> dict[str, int]:

@@ -36,14 +36,14 @@ ROW_CHECKS: Mapping[str, Check] = MappingProxyType(
                 "R6",
                 Severity.INFO,
                 "filler",
-                "no trading day, no volume and the close of the bar before: the provider filled the gap",
+                "no trading day, and no trade at the last close, or the bar before once more: a gap filled in",
             ),
             (
                 "R6",
                 Severity.QUARANTINE,
                 "shifted_date",
-                "in a week that begins with a bar on the closed day before it and has none on its last session: each "
-                "bar is dated a day early",
+                "after a bar on the closed day before a week, up to the first session without one: all are dated a day "
+                "early",
             ),
             ("R7", Severity.QUARANTINE, "unknown_symbol", "a spelling that no rule resolves"),
             ("R7", Severity.QUARANTINE, "unknown_pull", "a row of no known pull"),
@@ -57,7 +57,7 @@ ROW_CHECKS: Mapping[str, Check] = MappingProxyType(
                 "R8",
                 Severity.QUARANTINE,
                 "not_monotone",
-                "a date against the direction in which the rest of the pull runs",
+                "a date that does not fit between the two rows before and the two after, which are in order",
             ),
         )
     }

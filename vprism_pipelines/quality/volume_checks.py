@@ -85,29 +85,31 @@ def _odd_steps(at: pl.DataFrame, off: pl.Series) -> pl.Series:
 
 def _off_clusters(at: pl.DataFrame, off: pl.Series) -> pl.Series:
     """Places in clusters of volumes off the step that begin and end, or whose level fits lots."""
-    tenths = (pl.col("base") >= 100) & (pl.col("volume") % (pl.col("base") // 10) == 0)
-    found = at.filter(off).select("_place", "_from", "_to", "hard", "base", tenths=tenths)
+    found = at.filter(off).select("_place", "_from", "_to", "hard", "base")
     begins = (pl.col("_from") != pl.col("_from").shift(1)).fill_null(True) | (pl.col("_place").diff() > OFF_GAP)
-    runs = (
+    runs = _shortened(
         found.group_by(begins.cum_sum().alias("run"), maintain_order=True)
         .agg(
             pl.col("_from", "_to", "hard", "base").first(),
-            pl.col("tenths").all(),
             first=pl.col("_place").min(),
             last=pl.col("_place").max(),
-            marked=pl.len().cast(pl.Int64),
         )
         .drop("run")
-        .filter(pl.col("marked") >= OFF_CLUSTER, pl.col("marked") * 2 >= pl.col("last") - pl.col("first") + 1)
     )
-    runs = _against_usual(at, _shortened(runs), off)
+    # Divided by ten, whole hundreds stay whole tens.
+    tenths = off & (at["base"] >= 100) & (at["volume"] % (at["base"] // 10).clip(1) == 0).fill_null(value=False)
+    marked = _inside(runs, off)
+    runs = runs.with_columns(tenths=_inside(runs, tenths) == marked).filter(
+        (marked >= OFF_CLUSTER) & (marked * 2 >= runs["last"] - runs["first"] + 1)
+    )
+    runs = _against_usual(at, runs, off)
     enough = pl.col("bars") >= pl.when("hard").then(ENOUGH_BARS).otherwise(OFF_WARM_UP)
     rare = pl.col("outside") <= pl.col("bars") * OFF_BEFORE
     # A share that moves to an exchange of odd lots leaves the step too, but its level stays, and so do the last digits.
     lots = pl.col("tenths") | (pl.col("base") < 100) | (pl.col("shift") <= -pl.col("base").log() / 2)
     low = pl.col("shift") <= -math.log(10) / 2
     wrong = runs.filter(enough & rare & lots & (pl.col("ended") | low))
-    inside = _places(wrong, "first", "last")
+    inside = _places(wrong)
     return pl.concat([inside, _edges(at, wrong)])
 
 
@@ -130,9 +132,7 @@ def _runs(at: pl.DataFrame, multiples: pl.Series, power: int) -> pl.Series:
     starts = multiples & ~(multiples.shift(1, fill_value=False) & same_before)
     ends = multiples & ~(multiples.shift(-1, fill_value=False) & (at["_place"] < at["_to"]))
     runs = at.filter(starts).select("_from", "_to", "base", first="_place").with_columns(last=at.filter(ends)["_place"])
-    runs = runs.filter(pl.col("last") - pl.col("first") + 1 >= SHORTEST_RUN).with_columns(
-        marked=pl.col("last") - pl.col("first") + 1
-    )
+    runs = runs.filter(pl.col("last") - pl.col("first") + 1 >= SHORTEST_RUN)
     runs = _against_usual(at, _shortened(runs), multiples, likely=math.log(1 / CHANCE))
     length, level = pl.col("last") - pl.col("first") + 1, math.log(power)
     chance = -length * pl.col("share").log()
@@ -140,7 +140,7 @@ def _runs(at: pl.DataFrame, multiples: pl.Series, power: int) -> pl.Series:
     # Where any number of shares trades, hundreds of them are a habit; their level must fit all the better.
     fits = pl.col("shift") >= pl.when(stepped).then(level / 2).otherwise(level - 1)
     wrong = runs.filter((pl.col("bars") >= ENOUGH_BARS) & (fits | (stepped & (chance >= math.log(1 / REMOTE_CHANCE)))))
-    return _places(wrong, "first", "last")
+    return _places(wrong)
 
 
 def _lone(at: pl.DataFrame, multiples: pl.Series, power: int) -> pl.Series:
@@ -154,15 +154,15 @@ def _lone(at: pl.DataFrame, multiples: pl.Series, power: int) -> pl.Series:
         .to_series()
         .fill_null(value=False)
     )
-    runs = at.filter(tall).select("_from", "_to", "base", first="_place", last="_place", marked=pl.lit(1, pl.Int64))
-    runs = _against_usual(at, runs.with_columns(ended=pl.lit(value=True)), multiples)
+    runs = at.filter(tall).select("_from", "_to", "base", first="_place", last="_place", cut=pl.lit(value=False))
+    runs = _against_usual(at, runs, multiples)
     return runs.filter(
         pl.col("shift") >= math.log(power / 2.5), pl.col("share") <= LONE_CHANCE, pl.col("bars") >= ENOUGH_BARS
     )["first"]
 
 
 def _shortened(runs: pl.DataFrame) -> pl.DataFrame:
-    """Runs up to `LONGEST_RUN`, and whether they ended before it."""
+    """Runs up to `LONGEST_RUN`, whether they were cut there, and whether they ended and enough bars show it."""
     last = pl.min_horizontal(pl.col("last"), pl.col("first") + LONGEST_RUN - 1)
     ended = (pl.col("last") == last) & (pl.col("last") + AFTERWARDS <= pl.col("_to"))
     return runs.with_columns(ended=ended, cut=pl.col("last") > last, last=last)
@@ -175,15 +175,12 @@ def _against_usual(at: pl.DataFrame, runs: pl.DataFrame, marks: pl.Series, likel
     of either kind for modesty), usual (median log volume nearby) and shift (the run's above it). Runs whose length
     such a share explains with a chance above exp(-likely) are left out.
     """
-    totals = pl.concat([pl.Series([0]), marks.cast(pl.Int64).cum_sum()])
-    cut = pl.col("cut") if "cut" in runs.columns else pl.lit(value=False)
     runs = runs.with_columns(
         low=pl.max_horizontal(pl.col("first") - HISTORY, "_from"),
-        high=pl.when(cut).then("last").otherwise(pl.min_horizontal(pl.col("last") + AFTERWARDS, "_to")),
+        high=pl.when("cut").then("last").otherwise(pl.min_horizontal(pl.col("last") + AFTERWARDS, "_to")),
     )
-    inside = totals.gather(runs["last"] + 1) - totals.gather(runs["first"])
     runs = runs.with_columns(
-        outside=totals.gather(runs["high"] + 1) - totals.gather(runs["low"]) - inside,
+        outside=_inside(runs, marks, "low", "high") - _inside(runs, marks),
         bars=pl.col("high") - pl.col("low") - (pl.col("last") - pl.col("first")),
     ).with_columns(share=(pl.col("outside") + 1) / (pl.col("bars") + 2))
     runs = runs.filter((pl.col("last") - pl.col("first") + 1) * -pl.col("share").log() >= likely)
@@ -197,5 +194,11 @@ def _against_usual(at: pl.DataFrame, runs: pl.DataFrame, marks: pl.Series, likel
     return runs.join(levels, on="first", how="left").with_columns(shift=pl.col("own") - pl.col("usual"))
 
 
-def _places(runs: pl.DataFrame, first: str, last: str) -> pl.Series:
-    return runs.select(pl.int_ranges(first, pl.col(last) + 1).explode().alias("place")).to_series()
+def _inside(runs: pl.DataFrame, marks: pl.Series, first: str = "first", last: str = "last") -> pl.Series:
+    """How many bars carry a mark from one place to the other."""
+    totals = pl.concat([pl.Series([0]), marks.cast(pl.Int64).cum_sum()])
+    return totals.gather(runs[last] + 1) - totals.gather(runs[first])
+
+
+def _places(runs: pl.DataFrame) -> pl.Series:
+    return runs.select(pl.int_ranges("first", pl.col("last") + 1).explode().alias("place")).to_series()

@@ -37,8 +37,8 @@ __all__ = ["AFTER", "CONTEXT", "examine"]
 CONTEXT = 320
 """Traded bars of a symbol needed before the first bar to be judged: the 250 before a run of 60, and some to spare."""
 
-AFTER = 80
-"""Traded bars before a new one whose verdicts it may change: a run of 60, and the 20 that show it has ended."""
+AFTER = 82
+"""Traded bars before a new one whose verdicts it may change: 2 beside a run of 60, and 20 that show it has ended."""
 
 KEY = ["symbol", "session"]
 BLOCK_ROWS = 500_000  # rows examined at a time: bounds memory

@@ -18,6 +18,7 @@ from vprism_pipelines.market.actions import merge_events
 from vprism_pipelines.market.adjustment import factor_sets
 from vprism_pipelines.market.spec import MarketSpec
 from vprism_pipelines.quality.consensus import PRIOR_RELIABILITY, vote
+from vprism_pipelines.quality.thresholds import DEFAULTS, Thresholds
 from vprism_pipelines.tables import FINDINGS, GOLDEN_BARS
 from vprism_pipelines.warehouse.building import frame
 from vprism_pipelines.warehouse.findings import BARS, JUDGEABLE, judge
@@ -42,7 +43,13 @@ class Believed:
     steps: pl.DataFrame
 
 
-def believed(query: Query, spec: MarketSpec, symbols: Collection[str], instant: datetime) -> Believed:
+def believed(
+    query: Query,
+    spec: MarketSpec,
+    symbols: Collection[str],
+    instant: datetime,
+    thresholds: Thresholds = DEFAULTS,
+) -> Believed:
     """Golden bars and factor steps of some symbols of one market as of an instant.
 
     Args:
@@ -50,6 +57,7 @@ def believed(query: Query, spec: MarketSpec, symbols: Collection[str], instant: 
         spec: Market of the symbols.
         symbols: Canonical symbols.
         instant: What was known then, roles of providers included.
+        thresholds: In force when it was examined.
     """
     scope: dict[str, Any] = {"as_of": instant, "symbols": sorted(symbols), "market": spec.code}
     declared = query(
@@ -73,7 +81,7 @@ def believed(query: Query, spec: MarketSpec, symbols: Collection[str], instant: 
         scope,
     )
     findings = [
-        judge(own, events, sessions, spec)[0]
+        judge(own, events, sessions, spec, thresholds)[0]
         for _, own in said.filter("judgeable").group_by("provider", maintain_order=True)
     ]
     bars = _elected(said, pl.concat(findings) if findings else pl.DataFrame(schema=FINDINGS.polars_schema), spec)

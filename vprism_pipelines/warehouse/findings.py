@@ -16,6 +16,7 @@ import polars as pl
 from vprism_pipelines.market.adjustment import factor_sets
 from vprism_pipelines.market.spec import MarketSpec
 from vprism_pipelines.quality.blocks import blocks
+from vprism_pipelines.quality.thresholds import DEFAULTS, Thresholds
 from vprism_pipelines.quality.window_checks import WINDOW_CHECKS
 from vprism_pipelines.quality.windows import AFTER, CONTEXT, examine
 from vprism_pipelines.tables import FINDINGS
@@ -74,7 +75,11 @@ class Examined:
 
 
 def judge(
-    bars: pl.DataFrame, events: pl.DataFrame, sessions: pl.DataFrame, spec: MarketSpec
+    bars: pl.DataFrame,
+    events: pl.DataFrame,
+    sessions: pl.DataFrame,
+    spec: MarketSpec,
+    thresholds: Thresholds = DEFAULTS,
 ) -> tuple[pl.DataFrame, pl.DataFrame]:
     """Run the window checks over one provider's bars as traded.
 
@@ -83,6 +88,7 @@ def judge(
         events: Merged corporate actions, columns of `tables.EVENTS`.
         sessions: session: the market's sessions.
         spec: Market.
+        thresholds: In force.
 
     Returns:
         Rows of `tables.FINDINGS` for the bars with something to say, and what `quality.windows.examine` says of all.
@@ -92,15 +98,20 @@ def judge(
     priced = factor_sets(own, bars.select("symbol", "session", "close", "traded"), spec.currency).steps
     actions = own.select("symbol", "ex_date").unique()
     actions = actions.join(priced.select("symbol", "ex_date", "ref_price"), on=["symbol", "ex_date"], how="left")
-    examined = examine(bars, actions, sessions, spec)
+    examined = examine(bars, actions, sessions, spec, thresholds)
     telling = examined.filter(pl.any_horizontal(_TELLING))
     checks = pl.concat_list(pl.when(name).then(pl.lit(name)) for name in WINDOW_CHECKS).list.drop_nulls()
     found = telling.with_columns(checks=checks, quarantined=pl.col("reasons").list.len() > 0)
     return FINDINGS.conform(found), examined
 
 
-def build_findings(connection: duckdb.DuckDBPyConnection, spec: MarketSpec) -> Examined:
-    """Bring `quality.findings` up to the ledger and the corporate actions, inside the caller's transaction."""
+def build_findings(
+    connection: duckdb.DuckDBPyConnection, spec: MarketSpec, thresholds: Thresholds = DEFAULTS
+) -> Examined:
+    """Bring `quality.findings` up to the ledger and the corporate actions, inside the caller's transaction.
+
+    Other thresholds hold for what is examined from now on; `vprism rebuild` examines everything again.
+    """
     since = watermark(connection, STAGE, spec)
     newest = scalar(connection, f"SELECT max(batch) FROM clean.bars_ledger WHERE {prefix(spec)}") or 0
     take(connection, "findings", spec)
@@ -110,7 +121,7 @@ def build_findings(connection: duckdb.DuckDBPyConnection, spec: MarketSpec) -> E
     for block in _blocks(connection):
         for (provider,), own in _bars(connection, block).group_by("provider"):
             events = _events(connection, block)
-            findings, examined = judge(own, events, sessions, spec)
+            findings, examined = judge(own, events, sessions, spec, thresholds)
             judged = examined.filter(pl.col("back") <= AFTER)
             found.append(findings.join(judged, on=["symbol", "session"], how="semi"))
             reached.append(judged.group_by("symbol", "provider").agg(pl.col("session").min()))

@@ -15,6 +15,7 @@ from vprism_pipelines.providers import registry
 from vprism_pipelines.providers.base import Provider
 from vprism_pipelines.providers.quota import Limiter, Metered
 from vprism_pipelines.providers.state import State
+from vprism_pipelines.quality.thresholds import Thresholds, thresholds
 from vprism_pipelines.settings import Settings
 from vprism_pipelines.warehouse.lake import Lake
 from vprism_pipelines.warehouse.reader import Reader
@@ -55,6 +56,15 @@ class House:
     @cached_property
     def reader(self) -> Reader:
         return Reader(self.settings)
+
+    @cached_property
+    def thresholds(self) -> Thresholds:
+        """The checks' thresholds, as this installation has decided them.
+
+        Raises:
+            InvalidConfiguration: `VPRISM_CHECKS` names what does not exist.
+        """
+        return thresholds(self.settings.checks)
 
     def parser(self, name: str) -> Provider:
         """A provider that plans and parses, but cannot reach the network."""

@@ -147,7 +147,7 @@ def build(house: House, spec: MarketSpec) -> None:
         revisions.build_revisions,
         lambda connection, market: golden.build_sessions(connection, market, until),
         golden.build_events,
-        findings.build_findings,
+        lambda connection, market: findings.build_findings(connection, market, house.thresholds),
         golden.build_bars,
         golden.build_factors,
         analytics.build_daily,
