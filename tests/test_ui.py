@@ -81,7 +81,7 @@ def _look(page: browser.Browser, name: str) -> None:
 
 def test_the_graph_reads_from_raw_to_published(page: browser.Browser, site: str) -> None:
     page.open(f"{site}/locations/vprism/asset-groups/us/lineage")
-    shown = page.wait_for_words("sample_bars", "sessions", "factors", "daily", "published", "Passed")
+    shown = page.wait_for_words("sample_bars", "sessions", "findings", "factors", "published", "Passed")
     assert "yahoo_bars" in shown
     _look(page, "asset-graph")
 
