@@ -14,7 +14,7 @@ from vprism_pipelines.quality.checks import Status
 from vprism_pipelines.quality.rows import Cleaned
 from vprism_pipelines.warehouse import measures
 from vprism_pipelines.warehouse.candidates import read_again
-from vprism_pipelines.warehouse.ingest import Ingested, clean_pulls, ingest, pending
+from vprism_pipelines.warehouse.ingest import Ingested, clean_pulls, ingest, of_newest_run, pending
 from vprism_pipelines.warehouse.measures import Measurement
 from vprism_pipelines.warehouse.revisions import Revised, build_revisions
 
@@ -57,7 +57,8 @@ def _remember(step: Step, dataset: str) -> Outcome:
         rules = house.thresholds
         measured = [measures.contract(), measures.rejections(done.reasons, done.quarantined, done.rows)]
         if dataset == "bars":
-            measured += measures.row_checks(done.reasons, done.rows, rules)
+            newest = of_newest_run(pulls, cleaned) if cleaned else None
+            measured += measures.row_checks(newest.reasons() if newest else {}, newest.rows if newest else 0, rules)
             measured += [shifted] if shifted else [Measurement("date_shift", None, pl.DataFrame())]
             measured += [measures.revision_rate(connection, spec, rules)]
             measures.record(connection, spec, measured, step.run_id, house.clock())

@@ -51,6 +51,11 @@ class Cleaned:
     quarantined: pl.DataFrame
     spellings: pl.DataFrame
 
+    @property
+    def rows(self) -> int:
+        """Accepted and quarantined."""
+        return self.accepted.height + self.quarantined.height
+
     def reasons(self) -> dict[str, int]:
         """Quarantined rows by reason; a row with two reasons counts twice."""
         counted = self.quarantined.get_column("reasons").explode().value_counts(sort=True)

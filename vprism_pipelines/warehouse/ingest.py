@@ -174,15 +174,24 @@ def prefix(spec: MarketSpec, column: str = "symbol") -> str:
     return f"{column} >= '{spec.prefix}:' AND {column} < '{spec.prefix};'"
 
 
-def _judge(spec: MarketSpec, dataset: str, pulls: pl.DataFrame, cleaned: Cleaned, minimum_quality: float) -> None:
-    """Refuse rows too many of which are bad. The newest run's pulls are judged: once they are good again, earlier ones
-    that were refused come in with them, or one bad day would stop a market for weeks.
+def of_newest_run(pulls: pl.DataFrame, cleaned: Cleaned) -> Cleaned:
+    """The rows that the newest run brought, which is what a delivery is judged by: once answers are good again, those
+    refused before come in with them, or one bad day would stop a market for weeks.
     """
-    newest = pulls
-    if "run_id" in pulls.columns:
-        newest = pulls.sort("fetched_at").filter(pl.col("run_id") == pl.col("run_id").last())
-    accepted = cleaned.accepted.join(newest, on="fetch_id", how="semi").height
-    rejected = cleaned.quarantined.join(newest, on="fetch_id", how="semi").height
+    if "run_id" not in pulls.columns:
+        return cleaned
+    newest = pulls.sort("fetched_at").filter(pl.col("run_id") == pl.col("run_id").last())
+    return replace(
+        cleaned,
+        accepted=cleaned.accepted.join(newest, on="fetch_id", how="semi"),
+        quarantined=cleaned.quarantined.join(newest, on="fetch_id", how="semi"),
+    )
+
+
+def _judge(spec: MarketSpec, dataset: str, pulls: pl.DataFrame, cleaned: Cleaned, minimum_quality: float) -> None:
+    """Refuse rows too many of which are bad."""
+    newest = of_newest_run(pulls, cleaned)
+    accepted, rejected = newest.accepted.height, newest.quarantined.height
     rows = accepted + rejected
     if rows and 1 - rejected / rows < minimum_quality and (rejected >= ENOUGH_TO_BLOCK or 2 * rejected > rows):
         raise DataQualityError(
