@@ -237,12 +237,16 @@ def returns(seed: int, symbols: int, sessions: int, missing: float) -> pl.DataFr
     )
 
 
+def days(told: pl.DataFrame) -> pl.Series:
+    return told["session"].unique().sort()
+
+
 @settings(max_examples=20, deadline=None)
 @given(st.integers(0, 2**32), st.integers(2, 6), st.sampled_from([0.0, 0.2]))
 def test_correlation_is_numpys_on_the_sessions_both_traded(seed: int, symbols: int, missing: float) -> None:
     told = returns(seed, symbols, 80, missing)
     wide = told.pivot(on="symbol", index="session", values="ret").tail(60)
-    for n, a, b, observations, value in correlations(told, 60).iter_rows():
+    for n, a, b, observations, value in correlations(told, days(told), 60).iter_rows():
         both = wide.select(a, b).drop_nulls()
         assert (n, observations) == (60, both.height)
         expected = np.corrcoef(both[a], both[b])[0, 1] if both.height >= 30 else None
@@ -257,11 +261,11 @@ def test_correlation_needs_half_of_the_sessions_and_movement() -> None:
         .then(0.25)
         .otherwise("ret")
     )
-    found = {(a, b): (seen, value) for _, a, b, seen, value in correlations(told, 60).iter_rows()}
+    found = {(a, b): (seen, value) for _, a, b, seen, value in correlations(told, days(told), 60).iter_rows()}
     assert found["S00", "S01"] == (29, None)
     assert found["S00", "S02"] == (29, None)
     assert found["S01", "S02"] == (60, None)
-    assert correlations(told.filter(symbol="S00"), 60).is_empty()
+    assert correlations(told.filter(symbol="S00"), days(told), 60).is_empty()
 
 
 def test_the_most_traded_stocks_are_correlated(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -90,6 +90,18 @@ def test_one_new_session_costs_one_session_whatever_the_length_of_the_history(be
     assert_equals_rebuilt(bench)
 
 
+def test_bars_that_no_window_reaches_any_more_are_not_kept_twice(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(analytics, "STALE", 0.0)
+    tell(bench, range(LONG), "A", "B")
+    built(bench)
+    for day in range(LONG, LONG + 4):
+        tell(bench, range(day, day + 1), "A", "B")
+        built(bench)
+    kept = bench.frame("SELECT symbol, count(*) AS bars FROM analytics.tail GROUP BY 1")["bars"].to_list()
+    assert kept == [LOOKBACK + 1] * 2
+    assert_equals_rebuilt(bench)
+
+
 def test_nothing_new_costs_nothing(bench: Bench) -> None:
     tell(bench, range(30), "A")
     built(bench)

@@ -57,7 +57,7 @@ def test_neighbours_and_blocks_do_not_change_a_bit(drawn: tuple[int, list[int], 
 
 
 @settings(max_examples=15, deadline=None)
-@given(st.integers(0, 2**32), st.integers(1, 6), st.sampled_from([0.0, 0.02]), st.sampled_from([0.0, 0.1]))
+@given(st.integers(0, 2**32), st.integers(1, 6), st.sampled_from([0.0, 0.02, 0.3]), st.sampled_from([0.0, 0.1]))
 def test_session_after_session_gives_exactly_what_a_rebuild_gives(
     seed: int, sessions: int, suspended: float, missing: float
 ) -> None:

@@ -17,27 +17,29 @@ SCHEMA: dict[str, pl.DataType] = {
 """Columns of `correlations`: sessions looked back, a pair in alphabetical order, sessions both traded, -1 to 1."""
 
 
-def correlations(returns: pl.DataFrame, *sessions: int) -> pl.DataFrame:
+def correlations(returns: pl.DataFrame, days: pl.Series, *sessions: int) -> pl.DataFrame:
     """Pearson correlation of every pair of symbols over the last sessions of a market.
 
     Args:
-        returns: symbol, session, ret (fraction; null: none), the sessions of all symbols together being the market's.
+        returns: symbol, session, ret (fraction; null: none).
+        days: The market's sessions, ascending, whoever traded on them.
         *sessions: How many sessions to look back.
 
     Returns:
         One row of `SCHEMA` per look-back and pair. Null where the two share fewer than half of the sessions, or one
         of them did not move.
     """
-    wide = returns.sort("symbol").pivot(on="symbol", index="session", values="ret").sort("session")
-    symbols = sorted(wide.columns[1:])
-    matrix = wide.select(pl.col(symbols).cast(pl.Float64)).to_numpy()
+    symbols = returns["symbol"].unique().sort()
+    matrix = np.full((len(days), len(symbols)), np.nan)
+    known = returns.filter(pl.col("session").is_in(days.implode()) & pl.col("ret").is_not_null())
+    at = days.search_sorted(known["session"]).to_numpy(), symbols.search_sorted(known["symbol"]).to_numpy()
+    matrix[at] = known["ret"].to_numpy()
     a, b = np.triu_indices(len(symbols), 1)
-    return pl.concat(
-        [pl.DataFrame(schema=SCHEMA), *(_pairs(matrix[-n:], symbols, a, b, n) for n in sessions if len(a))]
-    )
+    pairs = (_pairs(matrix[-n:], symbols, a, b, n) for n in sessions)
+    return pl.concat([pl.DataFrame(schema=SCHEMA), *pairs])
 
 
-def _pairs(matrix: Array, symbols: list[str], a: Rows, b: Rows, n: int) -> pl.DataFrame:
+def _pairs(matrix: Array, symbols: pl.Series, a: Rows, b: Rows, n: int) -> pl.DataFrame:
     both = ~np.isnan(matrix[:, a]) & ~np.isnan(matrix[:, b])
     count = both.sum(axis=0)
     with np.errstate(invalid="ignore", divide="ignore"):
@@ -47,12 +49,11 @@ def _pairs(matrix: Array, symbols: list[str], a: Rows, b: Rows, n: int) -> pl.Da
         dy = np.where(both, y - y.sum(axis=0) / count, 0.0)
         value = (dx * dy).sum(axis=0) / np.sqrt((dx * dx).sum(axis=0) * (dy * dy).sum(axis=0))
     known = (2 * count >= n) & np.isfinite(value)
-    names = np.array(symbols)
     return pl.DataFrame(
         {
             "sessions": np.full(len(a), n, dtype=np.int32),
-            "symbol_a": names[a],
-            "symbol_b": names[b],
+            "symbol_a": symbols.gather(a),
+            "symbol_b": symbols.gather(b),
             "observations": count.astype(np.int32),
             "correlation": pl.Series(np.where(known, np.clip(value, -1, 1), np.nan), nan_to_null=True),
         },

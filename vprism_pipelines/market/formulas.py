@@ -17,7 +17,6 @@ import numpy as np
 from vprism_pipelines.market.indicator_inputs import Bars, Shared
 from vprism_pipelines.market.kernels import (
     Array,
-    Resume,
     Rows,
     comoments,
     lag,
@@ -32,6 +31,7 @@ from vprism_pipelines.market.kernels import (
     weighted_mean,
 )
 from vprism_pipelines.market.recursive import Columns, recursive
+from vprism_pipelines.market.running import Resume
 
 AMIHUD_SCALE = 1e9
 ROUNDING = 1e-12

@@ -69,6 +69,10 @@ class Shared:
 
 def shared(bars: Bars, benchmark: Benchmark) -> Shared:
     """Match bars and benchmark by session."""
-    place = np.minimum(np.searchsorted(benchmark.session, bars.session), len(benchmark.session) - 1)
-    rows = np.flatnonzero(benchmark.session[place] == bars.session)
-    return Shared(rows, benchmark.close[place[rows]])
+    first, last = benchmark.session[0], benchmark.session[-1]
+    close = np.full(last - first + 1, np.nan)
+    close[benchmark.session - first] = benchmark.close
+    within = (bars.session >= first) & (bars.session <= last)
+    level = np.where(within, close[np.clip(bars.session - first, 0, last - first)], np.nan)
+    rows = np.flatnonzero(~np.isnan(level))
+    return Shared(rows, level[rows])

@@ -18,11 +18,12 @@ from itertools import pairwise
 import numpy as np
 import polars as pl
 
-from vprism_pipelines.market.formulas import evaluate
+from vprism_pipelines.market.formulas import RECENT, evaluate
 from vprism_pipelines.market.indicator_catalogue import CATALOGUE, Basis, Indicator, Unit
 from vprism_pipelines.market.indicator_inputs import Bars, Benchmark, Shared, shared
-from vprism_pipelines.market.kernels import Array, Layout, Resume, Rows, pick, running_maximum, year_ends
+from vprism_pipelines.market.kernels import Array, Layout, Rows, pick
 from vprism_pipelines.market.recursive import STATE, Columns
+from vprism_pipelines.market.running import Resume, running_maximum, year_ends
 
 __all__ = [
     "LEVELS",
@@ -56,8 +57,8 @@ STATE_SCHEMA: dict[str, pl.DataType] = {
     **dict.fromkeys(STATE, _FLOAT),
 }
 """Columns of a state: the last session computed, bars until then, the session since when an incremental call needs
-them, the highest close before the last LOOKBACK of them (null if there is none), the last close of the calendar year
-before, and each recursion's last value."""
+them, the highest close before that (null if there is none), the last close of the calendar year before, and each
+recursion's last value."""
 
 LEVELS: tuple[str, ...] = tuple(i.name for i in CATALOGUE if i.level and i.basis == "total_return")
 """Columns that scale with the total-return factor."""
@@ -66,7 +67,7 @@ SPLIT_LEVELS: tuple[str, ...] = tuple(i.name for i in CATALOGUE if i.level and i
 """Columns that scale with the split-only factor."""
 
 LOOKBACK: int = max(indicator.window or 0 for indicator in CATALOGUE)
-"""The longest window, in bars: as many before the first new one an incremental call needs at least."""
+"""The longest window, in bars: as many before the first new one an incremental call needs of a symbol that trades."""
 
 REACH: int = 2 * LOOKBACK
 """Exchange sessions that no window reaches beyond: it would be null."""
@@ -173,8 +174,7 @@ def _continuation(bars: pl.DataFrame, layout: Layout, state: pl.DataFrame) -> pl
     resumes = known["session"].is_not_null().to_numpy()
     have = known["bars"].fill_null(0).to_numpy()
     last = session[np.maximum(layout.starts + tail - 1, 0)]
-    short = (tail < np.minimum(have, LOOKBACK)) | (session[layout.starts] > since)
-    wrong = resumes & (short | (tail > have) | (last != until))
+    wrong = resumes & ((session[layout.starts] > since) | (tail > have) | (last != until))
     if wrong.any():
         row = known.row(int(np.flatnonzero(wrong)[0]), named=True)
         raise ValueError(
@@ -211,8 +211,8 @@ def _block(
     bars: pl.DataFrame, known: pl.DataFrame, annualisation: int, benchmark: Benchmark | None
 ) -> tuple[pl.DataFrame, pl.DataFrame]:
     """Indicators and state of some symbols."""
-    layout = Layout(_integers(known["rows"]), _integers(bars["session_no"]))
     before, tail = _integers(known["bars"].fill_null(0)), _integers(known["tail"])
+    layout = Layout(_integers(known["rows"]), _integers(bars["session_no"]), before - tail)
     ends = layout.starts + layout.counts - 1
     resume = Resume(
         np.where(before > _BEGUN, layout.starts + tail - 1, -1),
@@ -231,13 +231,15 @@ def _block(
         pairs = None if benchmark is None else shared(block, benchmark)
         values, recursions = evaluate(block, resume, peak, year_end, annualisation, pairs)
     last = np.searchsorted(wanted, ends) if few else ends
-    past = layout.counts > LOOKBACK
+    reached = before + layout.counts - tail
+    since = np.where(reached > _BEGUN, _since(layout, ends, pairs), layout.starts)
+    past = since > layout.starts
     state = known.select(
         "symbol",
         pl.Series("session", bars["session"].gather(ends)),
-        pl.Series("bars", before + layout.counts - tail),
-        pl.Series("since", bars["session"].gather(_since(layout, ends, pairs))),
-        pl.Series("peak", np.where(past, peak[np.where(past, ends - LOOKBACK, 0)], highest), nan_to_null=True),
+        pl.Series("bars", reached),
+        pl.Series("since", bars["session"].gather(since)),
+        pl.Series("peak", np.where(past, peak[np.maximum(since - 1, 0)], highest), nan_to_null=True),
         pl.Series("year_end", year_end[last], nan_to_null=True),
         *(pl.Series(name, recursions[name][last], nan_to_null=True) for name in STATE),
     )
@@ -249,12 +251,13 @@ def _block(
 def _since(layout: Layout, ends: Rows, benchmark: Shared | None) -> Rows:
     """Row of the first bar that the windows of the next sessions may reach, the last rows being `ends`."""
     since = ends - LOOKBACK + 1
-    if benchmark is not None:
-        # Windows over the sessions shared with the benchmark skip the others, but end where they would be null.
+    if benchmark is not None:  # windows over the sessions shared with it skip the others
         place = np.searchsorted(benchmark.rows, ends, side="right") - LOOKBACK
-        paired = np.append(benchmark.rows, 0)[np.maximum(place, -1)]
-        since = np.minimum(since, np.maximum(paired, np.searchsorted(layout.line, layout.line[ends] - REACH)))
-    return np.maximum(since, layout.starts)
+        since = np.minimum(since, np.append(benchmark.rows, 0)[np.maximum(place, -1)])
+    # No window is that long; but whether the last bars moved is asked of any, and one more tells how old a symbol is.
+    reach = np.searchsorted(layout.line, layout.line[ends] - REACH) - 1
+    needed: Rows = np.maximum(np.maximum(since, np.minimum(reach, ends - RECENT)), layout.starts)
+    return needed
 
 
 def _blanked(layout: Layout, values: Columns, at: Rows | None) -> list[pl.Series]:

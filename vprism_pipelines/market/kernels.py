@@ -1,10 +1,9 @@
-"""Windows and recursions over many symbols at once, whose results never depend on where a computation started.
+"""Windows over many symbols at once, whose results never depend on where a computation started.
 
 Running sums carry the rounding of everything they ever dropped, so that one new session would not equal a rebuild.
 Here a window is folded as a fixed binary tree over its own rows: the same bits wherever the window sits, and with the
 small error of pairwise summation. All windows of a table share their trees, in O(log n) vectorised passes; a few
-windows, given by their last rows (`at`), fold only themselves. A recursion is one value per symbol, so that resuming
-it repeats the operations of a full run in the same order.
+windows, given by their last rows (`at`), fold only themselves.
 
 Arrays are float64 with NaN for "no value" and hold the rows of many symbols one after another. Values in a symbol's
 first rows may reach into the symbol before it: `Layout.valid` says from which row on a window is a symbol's own.
@@ -12,14 +11,13 @@ first rows may reach into the symbol before it: `Layout.valid` says from which r
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
-import polars as pl
 
 Array = npt.NDArray[np.float64]
 Rows = npt.NDArray[np.int64]
@@ -31,7 +29,7 @@ Merge = Callable[[Parts, Parts, int, int], Parts]
 """(older, newer, sessions in older, sessions in newer) -> the same summary of both windows together."""
 
 
-_APART = 1 << 32  # sessions or days between symbols on one line: more than any exchange ever sees
+APART = 1 << 32  # sessions or days between symbols on one line: more than any exchange ever sees
 
 
 @dataclass(frozen=True)
@@ -41,10 +39,12 @@ class Layout:
     Attributes:
         counts: Rows per symbol; a symbol may have none.
         session_no: Ordinal of each row's session on its exchange.
+        skipped: Earlier rows of each symbol that the table leaves out; None: none.
     """
 
     counts: Rows
     session_no: Rows
+    skipped: Rows | None = None
 
     @cached_property
     def starts(self) -> Rows:
@@ -64,7 +64,7 @@ class Layout:
     @cached_property
     def line(self) -> Rows:
         """Sessions of all symbols on one ascending line, symbols far apart."""
-        return self.symbol * _APART + self.session_no
+        return self.symbol * APART + self.session_no
 
     @cached_property
     def age(self) -> Rows:
@@ -73,11 +73,13 @@ class Layout:
 
     def valid(self, first: int, window: int | None, at: Rows | None = None) -> Mask:
         """Rows whose symbol has `first` earlier rows, none of them more than 2 * `window` sessions ago."""
-        valid: Mask = pick(self.position, at) >= first
+        position = pick(self.position, at)
+        if window is None and self.skipped is not None:
+            position = position + pick(self.skipped[self.symbol], at)
+        valid: Mask = position >= first
         if window is None or first == 0:
             return valid
-        # What reaches into the symbol before, or before the table, is not valid already.
-        now = np.arange(len(self.session_no)) if at is None else at
+        now = np.arange(len(self.session_no)) if at is None else at  # what reaches before the symbol is invalid already
         span = pick(self.session_no, at) - self.session_no[np.maximum(now - first, 0)]
         valid &= span <= 2 * window
         return valid
@@ -256,93 +258,3 @@ def _merge_comoments(older: Parts, newer: Parts, a: int, b: int) -> Parts:
         older[3] + newer[3] + dy * dy * weight,
         older[4] + newer[4] + dx * dy * weight,
     )
-
-
-# --- recursions ---------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Recursion:
-    """y[first] = seed[first], then y += alpha * (x - y); with alpha None y += x.
-
-    Attributes:
-        x: Input per row.
-        first: Index within the symbol where the recursion begins.
-        seed: Value it begins with, read at that row only.
-    """
-
-    x: Array
-    first: int
-    seed: Array
-    alpha: float | None
-
-
-@dataclass(frozen=True)
-class Resume:
-    """Where recursions go on from an earlier call instead of beginning anew.
-
-    Attributes:
-        row: Per symbol the row whose values are known, or -1 to begin anew.
-        values: Per recursion the known value of each symbol.
-    """
-
-    row: Rows
-    values: Mapping[str, Array]
-
-
-def recurse(layout: Layout, resume: Resume, recursions: Mapping[str, Recursion]) -> dict[str, Array]:
-    """Runs recursions over all symbols; rows before a symbol's beginning have no value."""
-    row = np.arange(len(layout.symbol))
-    ends = layout.starts + layout.counts
-    inputs: dict[str, Array] = {}
-    for name, recursion in recursions.items():
-        begin = np.where(resume.row >= 0, resume.row, layout.starts + recursion.first)
-        x = np.where(row > begin[layout.symbol], recursion.x, np.nan)
-        begun = begin < ends
-        at = begin[begun]
-        x[at] = np.where(resume.row >= 0, resume.values[name], np.nan)[begun]
-        anew = at[resume.row[begun] < 0]
-        x[anew] = recursion.seed[anew]
-        inputs[name] = x
-    known = np.flatnonzero(row >= resume.row[layout.symbol])  # nothing is known of what lies before
-    # polars' ewm_mean(adjust=False) keeps one number per symbol, the last mean: resuming from it is exact.
-    series = (pl.Series(name, x[known], nan_to_null=True) for name, x in inputs.items())
-    done = pl.DataFrame([pl.Series("symbol", layout.symbol[known]), *series]).select(
-        (
-            pl.col(name).cum_sum()
-            if recursion.alpha is None
-            else pl.col(name).ewm_mean(alpha=recursion.alpha, adjust=False)
-        ).over("symbol", mapping_strategy="explode")
-        for name, recursion in recursions.items()
-    )
-    out: dict[str, Array] = {}
-    for name in recursions:
-        out[name] = np.full(len(row), np.nan)
-        out[name][known] = done[name].to_numpy()
-    return out
-
-
-def running_maximum(layout: Layout, x: Array, before: Array) -> Array:
-    """The largest value of a symbol so far, given the largest of its rows `before` the table (NaN: none)."""
-    x = x.copy()
-    opening = layout.starts[layout.counts > 0]
-    x[opening] = np.fmax(x[opening], before[layout.counts > 0])
-    grouped = pl.DataFrame({"symbol": layout.symbol, "x": x})
-    return grouped.select(pl.col("x").cum_max().over("symbol", mapping_strategy="explode"))["x"].to_numpy()
-
-
-def year_ends(layout: Layout, session: Rows, x: Array, before: Array, at: Rows | None = None) -> Array:
-    """The last value of the calendar year before each row's; NaN if the symbol has no row in that year.
-
-    Args:
-        layout: Which rows belong to which symbol.
-        session: Days since 1970.
-        x: Values.
-        before: Per symbol the answer for its first row.
-        at: Rows to answer for; None: all.
-    """
-    symbol, years = pick(layout.symbol, at), pick(session, at).astype("datetime64[D]").astype("datetime64[Y]")
-    opening, before_that = ((years - n).astype("datetime64[D]").astype(np.int64) for n in (0, 1))
-    last = np.searchsorted(layout.symbol * _APART + session, symbol * _APART + opening) - 1
-    known = np.where(session[last] >= before_that, x[last], np.nan)
-    return np.where(last < layout.starts[symbol], before[symbol], known)

@@ -10,7 +10,8 @@ from collections.abc import Mapping
 import numpy as np
 
 from vprism_pipelines.market.indicator_inputs import Bars
-from vprism_pipelines.market.kernels import Array, Recursion, Resume, lag, recurse, sums
+from vprism_pipelines.market.kernels import Array, lag, sums
+from vprism_pipelines.market.running import Recursion, Resume, recurse
 
 Columns = dict[str, Array]
 

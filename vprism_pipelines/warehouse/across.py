@@ -17,7 +17,7 @@ from vprism_pipelines.warehouse.golden import Built
 from vprism_pipelines.warehouse.ingest import prefix
 from vprism_pipelines.warehouse.market_tables import CORRELATION
 
-CORRELATED = 50
+CORRELATED = 30
 """Stocks whose correlations are kept: those with the highest mean traded value of 20 sessions."""
 LOOK_BACKS = (60, 252)
 
@@ -185,35 +185,37 @@ def _latest(connection: duckdb.DuckDBPyConnection, spec: MarketSpec, since: date
 def _correlation(connection: duckdb.DuckDBPyConnection, spec: MarketSpec) -> int:
     connection.execute(f"DELETE FROM analytics.correlation WHERE market = '{spec.code}'")
     stocks = f"symbol LIKE '{spec.prefix}:STOCK:%'"
-    span = connection.execute(
-        f"""SELECT min(session), max(session) FROM (
-                SELECT DISTINCT session FROM golden.sessions WHERE market = '{spec.code}'
-                AND session <= (SELECT max(session) FROM analytics.latest WHERE {stocks})
-                ORDER BY session DESC LIMIT {max(LOOK_BACKS)})"""
-    ).fetchone()
-    if not span or span[0] is None:
+    # The sessions of the market are looked back over, whoever traded on them.
+    days = _frame(
+        connection,
+        f"""SELECT DISTINCT session FROM golden.sessions WHERE market = '{spec.code}'
+            AND session <= (SELECT max(session) FROM analytics.latest WHERE {stocks})
+            ORDER BY session DESC LIMIT {max(LOOK_BACKS)}""",
+    )["session"].sort()
+    if days.is_empty():
         return 0
-    # The sessions, not the bars, are looked back over: every session of the market is a row, traded or not.
-    returns = pl.DataFrame(
-        connection.execute(
-            f"""SELECT symbol, session, ret_1d AS ret FROM
-                (SELECT DISTINCT session FROM golden.sessions
-                 WHERE market = '{spec.code}' AND session BETWEEN DATE '{span[0]}' AND DATE '{span[1]}')
-                CROSS JOIN (SELECT symbol FROM analytics.latest
-                            WHERE {stocks} AND adv_20 IS NOT NULL AND session >= DATE '{span[0]}'
-                            ORDER BY adv_20 DESC, symbol LIMIT {CORRELATED})
-                LEFT JOIN (SELECT symbol, session, ret_1d FROM analytics.daily WHERE session >= DATE '{span[0]}')
-                    USING (symbol, session)"""
-        ).to_arrow_table()
+    recent = f"session >= DATE '{days[0]}'"
+    chosen = _frame(
+        connection,
+        f"""SELECT symbol FROM analytics.latest WHERE {stocks} AND {recent} AND adv_20 IS NOT NULL
+            ORDER BY adv_20 DESC, symbol LIMIT {CORRELATED}""",
+    )["symbol"].to_list()
+    named = ", ".join(f"'{symbol}'" for symbol in chosen) or "NULL"
+    # Names spelled out are looked for while reading; a join would bring in every row of those sessions first.
+    returns = _frame(
+        connection,
+        f"SELECT symbol, session, ret_1d AS ret FROM analytics.daily WHERE symbol IN ({named}) AND {recent}",
     )
-    if returns.is_empty():
-        return 0
-    rows = correlations(returns, *LOOK_BACKS).with_columns(market=pl.lit(spec.code), session=pl.lit(span[1]))
+    rows = correlations(returns, days, *LOOK_BACKS).with_columns(market=pl.lit(spec.code), session=pl.lit(days[-1]))
     connection.register("rows", CORRELATION.conform(rows))
     try:
         return _written(connection, "INSERT INTO analytics.correlation BY NAME SELECT * FROM rows")
     finally:
         connection.unregister("rows")
+
+
+def _frame(connection: duckdb.DuckDBPyConnection, sql: str) -> pl.DataFrame:
+    return pl.DataFrame(connection.execute(sql).to_arrow_table())
 
 
 def _written(connection: duckdb.DuckDBPyConnection, sql: str) -> int:

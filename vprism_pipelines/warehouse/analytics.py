@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import date, timedelta
 
 import duckdb
 import numpy as np
@@ -19,17 +18,16 @@ from vprism_pipelines.market import indicators
 from vprism_pipelines.market.references import references
 from vprism_pipelines.market.spec import MarketSpec
 from vprism_pipelines.warehouse.golden import Built
-from vprism_pipelines.warehouse.indicator_tables import DAILY, STATE
+from vprism_pipelines.warehouse.indicator_tables import DAILY, STATE, TAIL
 from vprism_pipelines.warehouse.ingest import prefix
 
 # Rows of bars held in memory at once during a full computation.
 BLOCK_ROWS = 500_000
-# One scan by session serves all tails but those of the symbols that trade seldom: they reach back further than the
-# others, give or take, and are read apart.
-RARE_SHARE = 0.1
-SLACK = timedelta(days=60)
+# Share of `analytics.tail` that no window reaches any more, from which on it is cleared away.
+STALE = 0.25
 
-_COLUMNS = "symbol, session, high, low, close, volume, value, exchange"
+_COLUMNS = ("symbol", "session", "high", "low", "close", "volume", "value", "exchange")
+_BARS = f"SELECT {', '.join(_COLUMNS)} FROM golden.bars"
 _TRADED = "(volume IS NULL OR volume > 0 OR symbol LIKE '%:INDEX:%')"
 
 
@@ -38,21 +36,19 @@ def build_daily(connection: duckdb.DuckDBPyConnection, spec: MarketSpec) -> Buil
     work = _work(connection, spec)
     if work.is_empty():
         return Built(0, 0, {})
-    restarted, resumed = work.filter(~pl.col("resumes")), work.filter("resumes")
     basis = _basis(connection, spec)
+    restarted, resumed = work.filter(~pl.col("resumes")), work.filter("resumes")
+    with _registered(connection, work.select("symbol", "resumes")):
+        connection.execute("DELETE FROM analytics.state WHERE symbol IN (SELECT symbol FROM analytics_work)")
+        if restarted.height:
+            gone = "symbol IN (SELECT symbol FROM analytics_work WHERE NOT resumes)"
+            connection.execute(f"DELETE FROM analytics.daily WHERE {gone}")
+            connection.execute(f"DELETE FROM analytics.tail WHERE {gone}")
     written = 0
-    if restarted.height:
-        with _registered(connection, restarted.select("symbol")):
-            connection.execute("DELETE FROM analytics.daily WHERE symbol IN (SELECT symbol FROM analytics_work)")
-            connection.execute("DELETE FROM analytics.state WHERE symbol IN (SELECT symbol FROM analytics_work)")
-        for block in _blocks(connection, restarted):
-            written += _store(connection, spec, basis, _whole(connection, block), None)
+    for block in _blocks(connection, restarted):
+        written += _store(connection, spec, basis.factored(_whole(connection, block)), basis, None)
     if resumed.height:
-        state = resumed.select(STATE.names)
-        bars = _tails(connection, state)
-        with _registered(connection, resumed.select("symbol")):
-            connection.execute("DELETE FROM analytics.state WHERE symbol IN (SELECT symbol FROM analytics_work)")
-        written += _store(connection, spec, basis, bars, state)
+        written += _store(connection, spec, _tails(connection, basis, resumed), basis, resumed.select(STATE.names))
     _hand_on(connection, work)
     return Built(work.height, written, {"restarted": restarted.height, "resumed": resumed.height})
 
@@ -115,30 +111,36 @@ def _whole(connection: duckdb.DuckDBPyConnection, symbols: pl.DataFrame) -> pl.D
     with _registered(connection, symbols):
         return _frame(
             connection,
-            f"SELECT {_COLUMNS} FROM golden.bars SEMI JOIN analytics_work USING (symbol) WHERE {_TRADED}"
-            " ORDER BY symbol, session",
+            f"{_BARS} SEMI JOIN analytics_work USING (symbol) WHERE {_TRADED} ORDER BY symbol, session",
         )
 
 
-def _tails(connection: duckdb.DuckDBPyConnection, state: pl.DataFrame) -> pl.DataFrame:
-    """Traded bars of some symbols from where their states ask for them; of most symbols a few more."""
-    since: list[date] = state["since"].sort().to_list()
-    common = since[int(RARE_SHARE * len(since))] - SLACK
-    common, rare = max(common, since[0]), since[0] < common
-    source = f"""SELECT {_COLUMNS} FROM golden.bars
-                 WHERE {_TRADED} AND session >= $common AND symbol BETWEEN $first AND $last"""
-    if rare:
-        source += f""" UNION ALL
-            SELECT {_COLUMNS} FROM golden.bars JOIN (FROM analytics_work WHERE since < $common) AS early USING (symbol)
-            WHERE {_TRADED} AND session < $common AND session >= since"""
-    span: dict[str, object] = {"common": common, "first": state["symbol"].min(), "last": state["symbol"].max()}
-    with _registered(connection, state.select("symbol", "since")):
-        bars = _frame(connection, source, span)
-    # Numbered symbols sort and join several times faster than their names, and most rows are in order already.
-    numbers = pl.col("symbol").cast(pl.Enum(state["symbol"].sort()), strict=False)
-    bars = bars.with_columns(numbers).filter(pl.col("symbol").is_not_null())
+def _tails(connection: duckdb.DuckDBPyConnection, basis: _Basis, resumed: pl.DataFrame) -> pl.DataFrame:
+    """The last bars of symbols that only grew, as they were left in `analytics.tail`, and the new ones."""
+    span: dict[str, object] = {"first": resumed["symbol"][0], "last": resumed["symbol"][-1]}
+    among = "symbol BETWEEN $first AND $last"
+    old = _frame(connection, f"SELECT * FROM analytics.tail WHERE {among}", span)
+    span["since"] = resumed["from_session"].min()
+    grown = f"{_BARS} WHERE {_TRADED} AND {among} AND session >= $since ORDER BY symbol, session"
+    news = basis.factored(_frame(connection, grown, span))
+    # Numbered symbols sort and compare several times faster than their names.
+    numbers = pl.col("symbol").cast(pl.Enum(resumed["symbol"]), strict=False)
+    old, news = (frame.with_columns(numbers).filter(pl.col("symbol").is_not_null()) for frame in (old, news))
+    news = news.filter(news["session"] > resumed["session"].gather(news["symbol"].to_physical()))
+    if (old["session"] < resumed["since"].gather(old["symbol"].to_physical())).sum() > STALE * old.height:
+        _clear(connection, resumed)
+    bars = pl.concat([old, news], how="diagonal")
     line = bars.select(pl.col("symbol").to_physical().cast(pl.Int64) * 2**32 + pl.col("session").to_physical())
     return bars[np.argsort(line.to_series().to_numpy(), kind="stable")]
+
+
+def _clear(connection: duckdb.DuckDBPyConnection, state: pl.DataFrame) -> None:
+    """Remove bars that no window reaches any more."""
+    with _registered(connection, state.select("symbol", "since")):
+        connection.execute(
+            "DELETE FROM analytics.tail AS t USING analytics_work AS w"
+            " WHERE t.symbol = w.symbol AND t.session < w.since"
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,26 +158,32 @@ class _Basis:
     factors: pl.DataFrame
     benchmark: pl.DataFrame | None
 
-    def adjust(self, bars: pl.DataFrame) -> pl.DataFrame:
-        """Bars as `indicators.compute` and `references` read them; those on no session of the market are left out."""
-        price, share = pl.col("hfq").fill_null(1.0), pl.col("shares").fill_null(1.0)
-        numbered = bars.join(self.sessions, on="session", how="left", maintain_order="left")
-        factors = self.factors.with_columns(pl.col("symbol").cast(bars.schema["symbol"], strict=False))
+    def factored(self, bars: pl.DataFrame) -> pl.DataFrame:
+        """Traded bars and the factors that hold for them, sorted alike; ref_price where an event takes effect."""
         return (
-            numbered.filter(pl.col("session_no").is_not_null())
-            .join_asof(factors.drop_nulls("symbol"), on="session", by="symbol", coalesce=False, check_sortedness=False)
+            bars.join(self.sessions.select("session"), on="session", how="semi")
+            .join_asof(self.factors, on="session", by="symbol", coalesce=False, check_sortedness=False)
             .select(
-                "symbol",
-                "session",
-                "session_no",
-                "exchange",
-                "value",
-                *(pl.col(name).alias(f"raw_{name}") for name in ("high", "low", "close", "volume")),
-                *((pl.col(name) * share).alias(f"split_{name}") for name in ("high", "low", "close")),
-                *(pl.col(name) * price for name in ("high", "low", "close")),
-                volume=pl.col("volume") / share,
+                *_COLUMNS,
+                pl.col("hfq", "shares").fill_null(1.0),
                 ref_price=pl.when(pl.col("session_right") == pl.col("session")).then("ref_price"),
             )
+        )
+
+    def priced(self, bars: pl.DataFrame) -> pl.DataFrame:
+        """Factored bars as `indicators.compute` and `references` read them."""
+        prices = ("high", "low", "close")
+        return bars.join(self.sessions, on="session", maintain_order="left").select(
+            "symbol",
+            "session",
+            "session_no",
+            "exchange",
+            "value",
+            "ref_price",
+            pl.col(*prices, "volume").name.prefix("raw_"),
+            *((pl.col(name) * pl.col("shares")).alias(f"split_{name}") for name in prices),
+            *(pl.col(name) * pl.col("hfq") for name in prices),
+            volume=pl.col("volume") / pl.col("shares"),
         )
 
 
@@ -196,12 +204,12 @@ def _basis(connection: duckdb.DuckDBPyConnection, spec: MarketSpec) -> _Basis:
     basis = _Basis(sessions, factors, None)
     closes = _frame(
         connection,
-        f"SELECT {_COLUMNS} FROM golden.bars WHERE symbol = $symbol ORDER BY session",
+        f"{_BARS} WHERE symbol = $symbol ORDER BY session",
         {"symbol": spec.benchmark},
     )
     if closes.is_empty():
         return basis
-    return _Basis(sessions, factors, basis.adjust(closes).select("session", "close"))
+    return _Basis(sessions, factors, basis.priced(basis.factored(closes)).select("session", "close"))
 
 
 # --- writing --------------------------------------------------------------------------------------------------------
@@ -210,34 +218,33 @@ def _basis(connection: duckdb.DuckDBPyConnection, spec: MarketSpec) -> _Basis:
 def _store(
     connection: duckdb.DuckDBPyConnection,
     spec: MarketSpec,
+    factored: pl.DataFrame,
     basis: _Basis,
-    bars: pl.DataFrame,
     state: pl.DataFrame | None,
 ) -> int:
-    """Compute the bars after each symbol's session in `state` and write them, and the states they lead to."""
-    if bars.is_empty():
+    """Compute the bars after each symbol's session in `state`; write them, the states they lead to and their tails."""
+    if factored.is_empty():
         return 0
-    bars = basis.adjust(bars)
+    bars = basis.priced(factored)
     daily, reached = indicators.compute(bars, state, annualisation=spec.annualisation, benchmark=basis.benchmark)
-    daily = daily.hstack(_references(bars, state).get_columns())
-    for table, frame in ((DAILY, daily), (STATE, reached)):
+    if state is None:
+        last = bars.select("symbol").join(reached, on="symbol", how="left", maintain_order="left")["since"]
+        measured, tail = references(_as_traded(bars)), factored.filter(factored["session"] >= last)
+    else:
+        until = state["session"].gather(bars["symbol"].to_physical())
+        recent = bars["session"] >= until  # the last bar known is what the first new one is measured against
+        new = bars["session"] > until
+        measured, tail = references(_as_traded(bars.filter(recent))).filter(new.filter(recent)), factored.filter(new)
+    for table, frame in ((DAILY, daily.hstack(measured.get_columns())), (STATE, reached), (TAIL, tail)):
         with _registered(connection, table.conform(frame)):
             connection.execute(f"INSERT INTO {table.full_name} BY NAME SELECT * FROM analytics_work")
     return daily.height
 
 
-def _references(bars: pl.DataFrame, state: pl.DataFrame | None) -> pl.DataFrame:
-    """The columns of `market.references` for the bars after each symbol's session in `state`."""
+def _as_traded(bars: pl.DataFrame) -> pl.DataFrame:
+    """What `references` reads."""
     raw = {name: f"raw_{name}" for name in ("high", "low", "close", "volume")}
-    columns = ["symbol", "session", "session_no", "exchange", "value", "ref_price"]
-    if state is None:
-        return references(bars.select(*columns, **raw))
-    known = bars.select(pl.col("symbol").cast(pl.String)).join(
-        state.select("symbol", "session"), on="symbol", how="left", maintain_order="left"
-    )
-    recent = bars["session"] >= known["session"]  # the last bar known is what the first new one is measured against
-    new = (bars["session"] > known["session"]).filter(recent)
-    return references(bars.filter(recent).select(*columns, **raw)).filter(new)
+    return bars.select("symbol", "session", "session_no", "exchange", "value", "ref_price", **raw)
 
 
 @contextmanager

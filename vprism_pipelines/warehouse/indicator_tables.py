@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 import polars as pl
 
 from vprism_pipelines.market import indicators
 from vprism_pipelines.tables import POLARS, SESSION, SYMBOL, Column, SqlType, Table
+from vprism_pipelines.tables.base import VALUE, VOLUME, prices
 from vprism_pipelines.warehouse import market_tables
 
 _TYPES: dict[pl.DataType, SqlType] = {dtype: name for name, dtype in POLARS.items() if name != "JSON"}
@@ -61,5 +63,19 @@ STATE = Table(
     "Where each symbol's recursions stand: what makes one new session cost one session.",
     (SYMBOL, SESSION, *_columns(indicators.STATE_SCHEMA, {})),
 )
-TABLES: tuple[Table, ...] = (DAILY, STATE, *market_tables.TABLES)
+TAIL = Table(
+    "analytics",
+    "tail",
+    ("symbol", "session"),
+    "The bars that the windows of the next sessions reach, and their factors: golden holds them too, among many more.",
+    (
+        SYMBOL,
+        SESSION,
+        *(replace(c, sources=(f"{_BARS}{c.name}",)) for c in prices() if c.name != "open"),
+        *(replace(c, sources=(f"{_BARS}{c.name}",)) for c in (VOLUME, VALUE)),
+        Column("hfq", "DOUBLE", "price factor of the session", "ratio", sources=("golden.factor_steps.hfq",)),
+        Column("shares", "DOUBLE", "share factor of the session", "ratio", sources=("golden.factor_steps.shares",)),
+    ),
+)
+TABLES: tuple[Table, ...] = (DAILY, STATE, TAIL, *market_tables.TABLES)
 LOGICAL: tuple[Table, ...] = (DAILY, *market_tables.TABLES)
