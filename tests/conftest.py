@@ -6,6 +6,12 @@ import os
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
+
+# The same commit gets the same verdict everywhere, however slow the machine; `explore` looks where nobody looked yet.
+settings.register_profile("settled", deadline=None, derandomize=True)
+settings.register_profile("explore", deadline=None, print_blob=True)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "settled"))
 
 ROOT = Path(__file__).resolve().parent.parent
 

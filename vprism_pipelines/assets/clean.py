@@ -7,16 +7,13 @@ import polars as pl
 
 from vprism_pipelines.assets.factory import Outcome, Step, markdown_table
 from vprism_pipelines.assets.plots import yearly
-from vprism_pipelines.errors import DataQualityError
-from vprism_pipelines.market.calendars import calendar
 from vprism_pipelines.providers import registry
-from vprism_pipelines.quality.checks import Status
-from vprism_pipelines.quality.rows import Cleaned
 from vprism_pipelines.warehouse import measures
 from vprism_pipelines.warehouse.candidates import read_again
 from vprism_pipelines.warehouse.ingest import Ingested, clean_pulls, ingest, of_newest_run, pending
 from vprism_pipelines.warehouse.measures import Measurement
 from vprism_pipelines.warehouse.revisions import Revised, build_revisions
+from vprism_pipelines.warehouse.sanity import prove_dates
 
 PREVIEW = 10  # rejected rows shown on the asset
 
@@ -41,27 +38,31 @@ def _remember(step: Step, dataset: str) -> Outcome:
     house, spec, table = step.house, step.market, step.node.table
     with house.warehouse.connect() as connection:
         pulls = pending(connection, spec, dataset, step.window)
-    done, cleaned, shifted = Ingested(), None, None
+    done, cleaned, shifted = Ingested(), None, Measurement("date_shift", None, pl.DataFrame())
     if not pulls.is_empty():
         synthetic = [name for name in registry.for_market(spec.code) if registry.entry(name).synthetic]
         cleaned = clean_pulls(house.lake, spec, dataset, pulls, synthetic)
-        shifted = _dates_proven(step, cleaned) if dataset == "bars" else None
+        if dataset == "bars":
+            shifted = prove_dates(cleaned, spec, house.thresholds)
+    revised = Revised()
     with step.writing() as (connection, tally):
         if cleaned:
             done = ingest(connection, spec, dataset, pulls, cleaned, house.settings.min_data_quality)
-        revised = build_revisions(connection, spec) if dataset == "bars" else Revised()
         tally.rows, tally.quarantined, tally.batch = done.rows, done.quarantined, done.batch
         tally.accepted, tally.unchanged = done.new + done.changed, done.unchanged
-        total = measures.count(connection, table.full_name, spec)
-        by_year = measures.rows_by_year(connection, spec, dataset, table)
-        rules = house.thresholds
         measured = [measures.contract(), measures.rejections(done.reasons, done.quarantined, done.rows)]
         if dataset == "bars":
+            revised = build_revisions(connection, spec)
             newest = of_newest_run(pulls, cleaned) if cleaned else None
-            measured += measures.row_checks(newest.reasons() if newest else {}, newest.rows if newest else 0, rules)
-            measured += [shifted] if shifted else [Measurement("date_shift", None, pl.DataFrame())]
-            measured += [measures.revision_rate(connection, spec, rules)]
+            counts = (newest.reasons(), newest.rows) if newest else ({}, 0)
+            measured += [
+                *measures.row_checks(*counts, house.thresholds),
+                shifted,
+                measures.revision_rate(connection, spec, house.thresholds),
+            ]
             measures.record(connection, spec, measured, step.run_id, house.clock())
+        total = measures.count(connection, table.full_name, spec)
+        by_year = measures.rows_by_year(connection, spec, dataset, table)
     metadata: dict[str, object] = {
         "pulls": done.pulls,
         "rows": done.rows,
@@ -79,18 +80,3 @@ def _remember(step: Step, dataset: str) -> Outcome:
         )
         metadata["rejected rows"] = dg.MetadataValue.md(markdown_table(rejected))
     return Outcome(total, metadata, [found for found in measured if found.check in step.node.checks])
-
-
-def _dates_proven(step: Step, cleaned: Cleaned) -> Measurement:
-    """Refuse a delivery whose dates are a day off before anything of it is believed."""
-    days = calendar(step.market.calendar)
-    shifted = measures.date_shifts(cleaned, days.sessions(days.first_session, days.last_session), step.house.thresholds)
-    if shifted.status is Status.FAIL:
-        raise DataQualityError(
-            f"the dates of {int(shifted.value or 0)} deliveries fit the calendar better when moved by a day",
-            hint="their time stamps are of another zone: correct the mapping or the parser",
-            market=step.market.code,
-            check=shifted.check,
-            deliveries=shifted.evidence["provider"].unique().to_list(),
-        )
-    return shifted

@@ -12,6 +12,7 @@ from vprism_pipelines.market.spec import MarketSpec
 from vprism_pipelines.warehouse import coverage, drift, health, measures, reconciliation
 from vprism_pipelines.warehouse.building import frame
 from vprism_pipelines.warehouse.ingest import prefix
+from vprism_pipelines.warehouse.measurement import EVERYBODY
 from vprism_pipelines.warehouse.scorecard import build_scorecard, by_month
 
 WORST = 15  # series in the table of the newest month
@@ -41,7 +42,7 @@ def scorecard(step: Step) -> Outcome:
             **{f"compared {a} with {b}": rows for (a, b), rows in compared.items()},
             **{name: dg.MetadataValue.md(text) for name, text in pictures.items()},
         },
-        [found for found in measured if found.check in step.node.checks and found.provider == health.EVERYBODY],
+        [found for found in measured if found.check in step.node.checks and found.provider == EVERYBODY],
     )
 
 

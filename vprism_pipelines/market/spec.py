@@ -170,6 +170,12 @@ HK = MarketSpec(
 MARKETS: Mapping[str, MarketSpec] = MappingProxyType({spec.code: spec for spec in (US, VN, CN, HK)})
 
 
+def market_of(symbol: str) -> MarketSpec:
+    """The market of a canonical symbol."""
+    prefix = symbol.partition(":")[0]
+    return next(spec for spec in MARKETS.values() if spec.prefix == prefix)
+
+
 def market(code: str) -> MarketSpec:
     """The market named `code`, in any case.
 

@@ -11,8 +11,10 @@ import polars as pl
 
 from vprism_pipelines.market.actions import TERMS, merge_events
 from vprism_pipelines.market.indicators import Indicator, catalogue
+from vprism_pipelines.market.spec import market_of
 from vprism_pipelines.serving.explanation import Action, Explanation, Factor, Indicated, Missing, Step
-from vprism_pipelines.serving.library import Basis, Library, _market_of
+from vprism_pipelines.serving.library import Basis, Library
+from vprism_pipelines.warehouse.building import TRADED
 
 if TYPE_CHECKING:
     from vprism_pipelines.serving.explain import Explainer
@@ -79,7 +81,7 @@ def _steps(library: Library, told: Explanation, steps: pl.DataFrame | None) -> l
                ORDER BY symbol, ex_date, provider, event_type, seq""",
             {"symbol": told.symbol, "as_of": told.as_of},
         )
-        events = merge_events(declared, _market_of(told.symbol).providers)
+        events = merge_events(declared, market_of(told.symbol).providers)
     sources = library.sql(
         """SELECT ex_date, provider, event_type, seq, fetch_id, payload_row FROM clean.corporate_actions_ledger
            WHERE symbol = $symbol AND known_from <= coalesce($as_of, now())
@@ -158,8 +160,8 @@ def indicated(library: Library, told: Explanation, indicator: Indicator) -> Expl
         [told.symbol, told.session],
     )["value"].to_list()
     bars = library.sql(
-        """SELECT session, open, high, low, close, volume, value FROM golden.bars
-           WHERE symbol = ? AND session <= ? AND (volume IS NULL OR volume > 0 OR symbol LIKE '%:INDEX:%')
+        f"""SELECT session, open, high, low, close, volume, value FROM golden.bars
+           WHERE symbol = ? AND session <= ? AND {TRADED}
            ORDER BY session""",
         [told.symbol, told.session],
     )

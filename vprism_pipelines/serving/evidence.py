@@ -9,9 +9,9 @@ from typing import Any
 
 import polars as pl
 
-from vprism_pipelines.market.spec import MARKETS
+from vprism_pipelines.market.spec import MARKETS, market_of
 from vprism_pipelines.quality.consensus import PRIOR_RELIABILITY, contested
-from vprism_pipelines.serving.library import Library, _market_of
+from vprism_pipelines.serving.library import Library
 from vprism_pipelines.tables import GOLDEN_BARS
 from vprism_pipelines.warehouse.as_of import believed
 
@@ -51,7 +51,10 @@ def gather(library: Library, keys: Collection[Key], as_of: datetime | None) -> E
     if as_of is None:
         bars = library.sql(f"SELECT b.* FROM golden.bars AS b SEMI JOIN {_WANTED} USING (symbol, session)", scope)
     else:
-        known = {symbol: believed(library.sql, _market_of(symbol), [symbol], as_of) for symbol in set(scope["symbols"])}
+        known = {
+            symbol: believed(library.sql, market_of(symbol), [symbol], as_of, library.checks)
+            for symbol in set(scope["symbols"])
+        }
         days = pl.DataFrame({"symbol": scope["symbols"], "session": scope["sessions"]})
         bars = pl.concat([GOLDEN_BARS.conform(each.bars) for each in known.values()]).join(
             days, on=["symbol", "session"]

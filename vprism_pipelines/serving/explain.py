@@ -23,9 +23,10 @@ from vprism_pipelines.providers.base import Dataset
 from vprism_pipelines.quality.consensus import AGREEMENT_BP
 from vprism_pipelines.quality.flags import names as flag_names
 from vprism_pipelines.serving import adjusting, missing
+from vprism_pipelines.serving.asking import instant, nearest, period
 from vprism_pipelines.serving.evidence import Evidence, gather
 from vprism_pipelines.serving.explanation import Archived, Candidate, Cleaning, Explanation, Version
-from vprism_pipelines.serving.library import Basis, Library, _instant, nearest, period
+from vprism_pipelines.serving.library import Basis, Library
 from vprism_pipelines.tables import GOLDEN_BARS
 from vprism_pipelines.warehouse.lake import Lake
 from vprism_pipelines.warehouse.provenance import Reading
@@ -128,7 +129,7 @@ class Explainer:
             )
         if cell.as_of is not None and cell.field in _INDICATORS:
             raise InvalidInput("indicators are kept as they are now", hint="explain a price as of then")
-        as_of = None if cell.as_of is None else _instant(cell.as_of)
+        as_of = None if cell.as_of is None else instant(cell.as_of)
         return Explanation(symbol, day, cell.field, cell.basis, as_of, None, "")
 
     def _walk(self, blank: Explanation, evidence: Evidence) -> Explanation:

@@ -12,23 +12,24 @@ Reading blocks nobody and never sees half a run; an open library moves on to the
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from datetime import date, datetime
-from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Self, get_args
 
 import duckdb
 import polars as pl
 
-from vprism_pipelines.errors import InvalidConfiguration, InvalidInput, InvalidQuery, InvalidRange, UnknownSymbol
+from vprism_pipelines.errors import InvalidConfiguration, InvalidInput, InvalidQuery, InvalidRange
 from vprism_pipelines.market import adjustment
 from vprism_pipelines.market.calendars import calendar
-from vprism_pipelines.market.spec import MARKETS, MarketSpec
 from vprism_pipelines.market.spec import market as market_named
+from vprism_pipelines.market.spec import market_of
 from vprism_pipelines.market.symbols import resolve
 from vprism_pipelines.providers.registry import utc_now
+from vprism_pipelines.quality.thresholds import DEFAULTS, Thresholds, thresholds
 from vprism_pipelines.serving import history as past
+from vprism_pipelines.serving.asking import instant, one_day, period, the_one
 from vprism_pipelines.settings import settings
 from vprism_pipelines.warehouse.as_of import believed
 from vprism_pipelines.warehouse.lake import Lake
@@ -38,7 +39,7 @@ if TYPE_CHECKING:
     from vprism_pipelines.serving.explain import Cell
     from vprism_pipelines.serving.explanation import Explanation
 
-__all__ = ["Basis", "Library", "connect", "nearest", "period"]
+__all__ = ["Basis", "Library", "connect"]
 
 Basis = Literal["raw", "split", "qfq", "hfq", "total_return"]
 """Price basis: as traded; splits only; all actions, latest price as traded; the same, first price as traded; and with
@@ -71,7 +72,7 @@ def connect(data_dir: str | Path | None = None, database: str | Path | None = No
     if data_dir is not None:
         named.setdefault("duckdb_database", Path(data_dir) / "vprism.duckdb")
     configured = settings().model_copy(update=named)
-    return Library(Reader(configured), lake=Lake(configured.lake_dir))
+    return Library(Reader(configured), lake=Lake(configured.lake_dir), checks=thresholds(configured.checks))
 
 
 class Library:
@@ -81,9 +82,17 @@ class Library:
         reader: The published warehouse.
         clock: Where `now` comes from, to tell future dates.
         lake: The archive it was made from, for `explain`; None: it cannot explain.
+        checks: The installation's thresholds, by which the past is judged again.
     """
 
-    def __init__(self, reader: Reader, clock: Callable[[], datetime] = utc_now, lake: Lake | None = None) -> None:
+    def __init__(
+        self,
+        reader: Reader,
+        clock: Callable[[], datetime] = utc_now,
+        lake: Lake | None = None,
+        checks: Thresholds = DEFAULTS,
+    ) -> None:
+        self.checks = checks
         self._reader = reader
         self._clock = clock
         self._lake = lake
@@ -168,11 +177,11 @@ class Library:
         if basis not in get_args(Basis):
             raise InvalidInput(f"there is no price basis {basis!r}", hint=f"use one of: {', '.join(get_args(Basis))}")
         chosen = self.canonical(symbols)
-        today = max((_market_of(symbol).today(self._clock()) for symbol in chosen), default=self._clock().date())
+        today = max((market_of(symbol).today(self._clock()) for symbol in chosen), default=self._clock().date())
         first, last = period(start, end, today=today)
         first, last = first or date.min, last or date.max
         if as_of is not None:
-            believed = self._believed(chosen, _instant(as_of), basis)
+            believed = self._believed(chosen, instant(as_of), basis)
             return believed.filter(pl.col("session").is_between(first, last))
         return self.sql(
             f"""SELECT {", ".join(_BARS)} FROM golden.adjusted_bars
@@ -225,9 +234,9 @@ class Library:
             >>> connect().history("AAPL", "2005-02-28").select("provider", "close", "change_class").rows()
             [('sample', 44.86, 'new')]
         """
-        (chosen,), day = self.canonical(symbol), _day(session, "session")
+        (chosen,), day = self.canonical(symbol), one_day(session, "session")
         wanted = None if field is None else past.field_of(field)
-        spec = _market_of(chosen)
+        spec = market_of(chosen)
         days = calendar(spec.calendar)
         if not days.is_session(day):
             raise InvalidRange(
@@ -325,84 +334,21 @@ class Library:
         for known in held:
             codes.setdefault(known.rpartition(":")[2], []).append(known)
         return [
-            _the_one(raw, codes, held & {resolve(raw, market=market).symbol for market in (None, *markets)})
+            the_one(raw, codes, held & {resolve(raw, market=market).symbol for market in (None, *markets)})
             for raw in ([symbols] if isinstance(symbols, str) else symbols)
         ]
 
     def _believed(self, symbols: list[str], as_of: datetime, basis: Basis) -> pl.DataFrame:
         """Bars on a basis as they would have been built at an instant."""
-        specs = {_market_of(symbol).code: _market_of(symbol) for symbol in symbols}
+        specs = {market_of(symbol).code: market_of(symbol) for symbol in symbols}
         known = [
-            believed(self.sql, spec, [symbol for symbol in symbols if _market_of(symbol) is spec], as_of)
+            believed(self.sql, spec, [symbol for symbol in symbols if market_of(symbol) is spec], as_of, self.checks)
             for spec in specs.values()
         ]
         frames = [adjustment.adjusted(each.bars, each.steps, _MODES[basis]) for each in known]
         # The view states how shares scale, the pure function what to multiply volume with.
         scaled = pl.concat(frames).with_columns(share_factor=1 / pl.col("share_factor"))
         return scaled.select(_BARS).sort("symbol", "session")
-
-
-def period(
-    start: date | str | None, end: date | str | None, *, today: date | None = None
-) -> tuple[date | None, date | None]:
-    """A range of sessions as dates; None stays None.
-
-    Raises:
-        InvalidRange: A bound is not an ISO date, the range is reversed, or it begins after `today`.
-    """
-    first = None if start is None else _day(start, "start")
-    last = None if end is None else _day(end, "end")
-    if first and last and first > last:
-        raise InvalidRange(f"the range starts on {first}, after its end on {last}", hint="swap start and end")
-    if today and first and first > today:
-        raise InvalidRange(f"the range starts on {first}, in the future", hint=f"today is {today}; start earlier")
-    return first, last
-
-
-def nearest(word: str, known: Collection[str]) -> str:
-    """`did you mean AAPL?`, or nothing when nothing known comes near."""
-    names = {name.upper(): name for name in known}
-    found = get_close_matches(word.strip().upper(), names, n=3)
-    return f"did you mean {' or '.join(names[match] for match in found)}?" if found else ""
-
-
-def _the_one(raw: str, codes: Mapping[str, list[str]], resolved: set[str]) -> str:
-    """The known symbol that a spelling means, by its bare code or by the rules of symbol resolution."""
-    spelled = raw.strip().upper()
-    found = sorted(resolved.union(codes.get(spelled, ())))
-    if len(found) == 1:
-        return found[0]
-    if found:
-        raise UnknownSymbol(f"{raw!r} means several symbols", hint=f"use one of: {', '.join(found)}", symbol=raw)
-    everything = "`vprism sql 'SELECT DISTINCT symbol FROM golden.bars'` lists all"
-    near = nearest(spelled.rpartition(":")[2], codes)
-    raise UnknownSymbol(f"{raw!r} is not in the warehouse", hint=near or everything, symbol=raw)
-
-
-def _day(value: date | str, name: str) -> date:
-    if isinstance(value, str):
-        try:
-            return date.fromisoformat(value.strip())
-        except ValueError:
-            raise InvalidRange(f"{name} {value!r} is not a date", hint="write YYYY-MM-DD, as in 2024-01-31") from None
-    return value.date() if isinstance(value, datetime) else value
-
-
-def _instant(value: datetime | str) -> datetime:
-    try:
-        instant = datetime.fromisoformat(value.strip()) if isinstance(value, str) else value
-    except ValueError:
-        instant = None
-    if instant is None or instant.tzinfo is None:
-        raise InvalidRange(
-            f"as_of {value!s} is not an instant", hint="write date, time and offset, as in 2024-01-31T16:00:00Z"
-        )
-    return instant
-
-
-def _market_of(symbol: str) -> MarketSpec:
-    prefix = symbol.partition(":")[0]
-    return next(spec for spec in MARKETS.values() if spec.prefix == prefix)
 
 
 def _is_blank(query: str) -> bool:

@@ -7,8 +7,9 @@ from datetime import datetime
 from typing import Any
 
 from vprism_pipelines.market.calendars import calendar
+from vprism_pipelines.market.spec import market_of
 from vprism_pipelines.serving.explanation import Explanation, Missing
-from vprism_pipelines.serving.library import Library, _market_of
+from vprism_pipelines.serving.library import Library
 
 
 def bar(library: Library, told: Explanation, candidates: Sequence[Mapping[str, Any]], now: datetime) -> Missing:
@@ -23,7 +24,7 @@ def bar(library: Library, told: Explanation, candidates: Sequence[Mapping[str, A
     if candidates:
         return _nobody_believed(candidates)
     session, symbol = told.session, told.symbol
-    spec = _market_of(symbol)
+    spec = market_of(symbol)
     if session > spec.today(now):
         return Missing("future", f"{session} is in the future")
     rejected = _rejected(library, told)
@@ -100,7 +101,7 @@ def _exchange(library: Library, told: Explanation) -> str | None:
                            (SELECT max(exchange) FROM clean.instruments_ledger WHERE symbol = $1)) AS exchange""",
         [told.symbol],
     )["exchange"].to_list()
-    return found[0] if found and found[0] in _market_of(told.symbol).exchanges else None
+    return found[0] if found and found[0] in market_of(told.symbol).exchanges else None
 
 
 def _not_told(library: Library, told: Explanation) -> Missing:
@@ -116,7 +117,7 @@ def _not_told(library: Library, told: Explanation) -> Missing:
                     string_split(request->>'$.params.symbols', ','), $symbol), true)))
            ORDER BY fetched_at DESC LIMIT 5""",
         {
-            "market": _market_of(told.symbol).code,
+            "market": market_of(told.symbol).code,
             "session": told.session,
             "symbol": told.symbol,
             "as_of": told.as_of,

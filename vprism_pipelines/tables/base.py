@@ -101,9 +101,25 @@ def prices(scope: str = "") -> tuple[Column, ...]:
     )
 
 
+def event_terms() -> tuple[Column, ...]:
+    """What a corporate action is and how large; `market.adjustment` says what each does to a price."""
+    return (
+        Column("event_type", "VARCHAR", "cash, split, stock_dividend, bonus, rights, capital_gain, spin_off"),
+        Column("seq", "INTEGER", "tells several events of one type on one day apart"),
+        Column("cash", "DOUBLE", "per share held before the event", "currency per share", rule="finite"),
+        Column("split_ratio", "DOUBLE", "new shares per old", "ratio", rule="positive"),
+        Column("bonus_ratio", "DOUBLE", "additional shares per old", "ratio", rule="not_negative"),
+        Column("rights_ratio", "DOUBLE", "subscribable shares per old", "ratio", rule="not_negative"),
+        Column("rights_price", "DOUBLE", "subscription price", "currency per share", rule="not_negative"),
+        CURRENCY,
+    )
+
+
 SYMBOL = Column("symbol", "VARCHAR", "canonical identifier MARKET:ASSET:CODE", rule="symbol")
 SESSION = Column("session", "DATE", "trading day in the exchange's zone")
 PROVIDER = Column("provider", "VARCHAR", "who says so")
+MARKET = Column("market", "VARCHAR", "market code")
+EX_DATE = Column("ex_date", "DATE", "first session without the entitlement")
 CURRENCY = Column("currency", "VARCHAR", "ISO 4217 code", rule="currency")
 FETCH_ID = Column("fetch_id", "VARCHAR", "the pull it came from (raw.fetches)")
 PAYLOAD_ROW = Column("payload_row", "BIGINT", "row within the payload", "index from 0")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from vprism_pipelines.tables.base import KNOWN_FROM, KNOWN_TO, PROVIDER, SESSION, SYMBOL, Column, Table
+from vprism_pipelines.tables.base import KNOWN_FROM, KNOWN_TO, MARKET, PROVIDER, SESSION, SYMBOL, Column, Table
 
 FINDINGS = Table(
     "quality",
@@ -31,7 +31,7 @@ TRACK_RECORD = Table(
     ("market", "provider", "month"),
     "What became of a provider's bars of one month: what its reliability is made of.",
     (
-        Column("market", "VARCHAR", "market code"),
+        MARKET,
         PROVIDER,
         Column("month", "DATE", "first day of the month"),
         Column("bars", "BIGINT", "bars it gave, rejected ones included", "bars"),
@@ -49,7 +49,7 @@ RELIABILITY = Table(
     "Share of a provider's bars in the twelve months before a month that were neither quarantined nor outvoted, all"
     " versions: the weight of its vote in that month.",
     (
-        Column("market", "VARCHAR", "market code"),
+        MARKET,
         PROVIDER,
         Column("month", "DATE", "first day of the month it is the weight for"),
         Column("bars", "BIGINT", "bars it rested on when the weight last changed", "bars"),

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from vprism_pipelines.tables.base import (
     CURRENCY,
+    EX_DATE,
     FLAGS,
     KNOWN_FROM,
+    MARKET,
     PROVIDER,
     SESSION,
     SYMBOL,
@@ -13,6 +15,7 @@ from vprism_pipelines.tables.base import (
     VOLUME,
     Column,
     Table,
+    event_terms,
     prices,
 )
 
@@ -45,7 +48,7 @@ GOLDEN_SESSIONS = Table(
     ("market", "exchange", "session"),
     "Trading days of every exchange.",
     (
-        Column("market", "VARCHAR", "market code"),
+        MARKET,
         Column("exchange", "VARCHAR", "venue code"),
         SESSION,
         Column("session_no", "INTEGER", "ordinal within the exchange's calendar", "sessions"),
@@ -62,15 +65,8 @@ EVENTS = Table(
     "Corporate actions after merging providers: what the factors are made of.",
     (
         SYMBOL,
-        Column("ex_date", "DATE", "first session without the entitlement"),
-        Column("event_type", "VARCHAR", "cash, split, stock_dividend, bonus, rights, capital_gain, spin_off"),
-        Column("seq", "INTEGER", "tells several events of one type on one day apart"),
-        Column("cash", "DOUBLE", "per share held before the event", "currency per share", rule="finite"),
-        Column("split_ratio", "DOUBLE", "new shares per old", "ratio", rule="positive"),
-        Column("bonus_ratio", "DOUBLE", "additional shares per old", "ratio", rule="not_negative"),
-        Column("rights_ratio", "DOUBLE", "subscribable shares per old", "ratio", rule="not_negative"),
-        Column("rights_price", "DOUBLE", "subscription price", "currency per share", rule="not_negative"),
-        CURRENCY,
+        EX_DATE,
+        *event_terms(),
         PROVIDER,
         Column("n_sources", "INTEGER", "providers that declared it", "providers"),
         Column("inferred", "BOOLEAN", "deduced from prices, declared by nobody"),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from vprism_pipelines.tables.base import FETCH_ID, SYMBOL, Column, Table
+from vprism_pipelines.tables.base import FETCH_ID, MARKET, SYMBOL, Column, Table
 
 INGESTS = Table(
     "ops",
@@ -50,7 +50,7 @@ WATERMARKS = Table(
     "How far each incremental build has come.",
     (
         Column("stage", "VARCHAR", "table being built"),
-        Column("market", "VARCHAR", "market code"),
+        MARKET,
         Column("batch", "BIGINT", "last writer transaction it has seen"),
     ),
 )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from vprism_pipelines.tables.base import PROVIDER, SESSION, SYMBOL, Column, Table
+from vprism_pipelines.tables.base import MARKET, PROVIDER, SESSION, SYMBOL, Column, Table
 
 METRICS = Table(
     "quality",
@@ -11,7 +11,7 @@ METRICS = Table(
     "What the checks measured, with the thresholds in force.",
     (
         Column("date", "DATE", "day the measurement is about"),
-        Column("market", "VARCHAR", "market code"),
+        MARKET,
         Column("symbol", "VARCHAR", "canonical symbol, or * for the market"),
         Column("provider", "VARCHAR", "provider, or * for all"),
         Column("metric", "VARCHAR", "check or measure"),
@@ -30,7 +30,7 @@ RECONCILIATION_RUNS = Table(
     "Two providers compared over the sessions that changed since they were last compared, and some around them.",
     (
         Column("run_id", "VARCHAR", "run or command that compared"),
-        Column("market", "VARCHAR", "market code"),
+        MARKET,
         Column("source_a", "VARCHAR", "provider"),
         Column("source_b", "VARCHAR", "provider"),
         Column("scope", "VARCHAR", "changes: what a run found changed; asked: what a command asked for"),
@@ -66,7 +66,7 @@ RECONCILIATION_DIFFS = Table(
     "Every row of two providers that is not the same on both sides, as last compared.",
     (
         Column("run_id", "VARCHAR", "run or command that last compared it"),
-        Column("market", "VARCHAR", "market code"),
+        MARKET,
         Column("source_a", "VARCHAR", "provider"),
         Column("source_b", "VARCHAR", "provider"),
         SYMBOL,
@@ -109,7 +109,7 @@ PROVIDER_HEALTH = Table(
     "How each provider answered on one day.",
     (
         PROVIDER,
-        Column("market", "VARCHAR", "market code"),
+        MARKET,
         Column("date", "DATE", "day of the pulls, UTC"),
         Column("requests", "BIGINT", "pulls", "requests"),
         Column("failed", "BIGINT", "of them answered with an error; that there is nothing is an answer", "requests"),

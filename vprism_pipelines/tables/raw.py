@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from vprism_pipelines.tables.base import FETCH_ID, PROVIDER, Column, Table
+from vprism_pipelines.tables.base import FETCH_ID, MARKET, PROVIDER, Column, Table
 
 ROW = Column("row", "BIGINT", "row within the payload: every value can be traced to its place", "index from 0")
 RAW_SYMBOL = Column("raw_symbol", "VARCHAR", "the provider's spelling")
@@ -115,7 +115,7 @@ FETCHES = Table(
         FETCH_ID,
         PROVIDER,
         Column("dataset", "VARCHAR", "what was asked for"),
-        Column("market", "VARCHAR", "market code"),
+        MARKET,
         Column("symbol", "VARCHAR", "canonical symbol the answer is about; null: many", nullable=True),
         Column("range_start", "DATE", "first session asked for, or that a shorter answer speaks for", nullable=True),
         Column("range_end", "DATE", "last session asked for, or that a shorter answer speaks for", nullable=True),

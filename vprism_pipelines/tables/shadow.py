@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from vprism_pipelines.tables.base import Column, Table
+from vprism_pipelines.tables.base import MARKET, Column, Table
 
 _CANDIDATE = Column("provider", "VARCHAR", "the candidate: a provider, or provider@parser_version")
 _AGAINST = "the provider it would stand beside or replace"
@@ -13,7 +13,7 @@ SHADOW_RUNS = Table(
     ("market", "provider", "run_id"),
     "Comparisons of a candidate with the provider in use, on the sessions that both have.",
     (
-        Column("market", "VARCHAR", "market code"),
+        MARKET,
         _CANDIDATE,
         Column("run_id", "VARCHAR", "run that compared"),
         Column("against", "VARCHAR", _AGAINST),
@@ -36,7 +36,7 @@ ROLES = Table(
     ("market", "provider", "since"),
     "Who takes part in golden: every change of role, the last one counts. A provider without one is primary.",
     (
-        Column("market", "VARCHAR", "market code"),
+        MARKET,
         _CANDIDATE,
         Column("role", "VARCHAR", "primary: takes part in golden; shadow: is only compared; retired: takes no part"),
         Column("since", "TIMESTAMPTZ", "when"),

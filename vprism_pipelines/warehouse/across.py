@@ -13,7 +13,7 @@ import polars as pl
 
 from vprism_pipelines.market.correlation import correlations
 from vprism_pipelines.market.spec import MarketSpec
-from vprism_pipelines.warehouse.golden import Built
+from vprism_pipelines.warehouse.building import Built, changed, frame, insert, scalar, set_watermark, watermark
 from vprism_pipelines.warehouse.ingest import prefix
 from vprism_pipelines.warehouse.market_tables import CORRELATION
 
@@ -47,21 +47,16 @@ def build_market(connection: duckdb.DuckDBPyConnection, spec: MarketSpec) -> Bui
         "correlation": _correlation(connection, spec),
     }
     connection.execute(f"DELETE FROM ops.dirty WHERE stage = 'market' AND {prefix(spec)}")
-    connection.execute("DELETE FROM ops.watermarks WHERE stage = ? AND market = ?", [_SECTORS, spec.code])
-    connection.execute("INSERT INTO ops.watermarks VALUES (?, ?, ?)", [_SECTORS, spec.code, described])
+    set_watermark(connection, _SECTORS, spec, described)
     connection.execute("DROP TABLE market_members")
-    touched = connection.execute("SELECT count(*) FROM market_changed").fetchone()
-    return Built(int(touched[0]) if touched else 0, sum(tables.values()), tables)
+    touched = scalar(connection, "SELECT count(*) FROM market_changed")
+    return Built(touched or 0, sum(tables.values()), tables)
 
 
 def _described(connection: duckdb.DuckDBPyConnection, spec: MarketSpec) -> int:
     """Add symbols whose description changed to what changed; the newest batch of descriptions."""
-    found = connection.execute(
-        f"""SELECT coalesce(max(batch), 0), coalesce((SELECT batch FROM ops.watermarks
-                                                       WHERE stage = '{_SECTORS}' AND market = '{spec.code}'), 0)
-            FROM clean.instruments_ledger WHERE {prefix(spec)}"""
-    ).fetchone()
-    newest, seen = (int(found[0]), int(found[1])) if found else (0, 0)
+    newest = scalar(connection, f"SELECT max(batch) FROM clean.instruments_ledger WHERE {prefix(spec)}") or 0
+    seen = watermark(connection, _SECTORS, spec)
     if newest > seen:
         connection.execute(
             f"""INSERT INTO market_changed BY NAME SELECT symbol, min(session) AS since FROM analytics.daily
@@ -101,7 +96,7 @@ _ADVANCERS, _DECLINERS = "count(*) FILTER (way > 0)", "count(*) FILTER (way < 0)
 def _breadth(connection: duckdb.DuckDBPyConnection, spec: MarketSpec, since: date) -> int:
     where = f"market = '{spec.code}'"
     connection.execute(f"DELETE FROM analytics.breadth WHERE {where} AND session >= DATE '{since}'")
-    return _written(
+    return changed(
         connection,
         f"""INSERT INTO analytics.breadth BY NAME
             WITH counted AS (
@@ -122,7 +117,7 @@ def _breadth(connection: duckdb.DuckDBPyConnection, spec: MarketSpec, since: dat
 def _sectors(connection: duckdb.DuckDBPyConnection, spec: MarketSpec, since: date) -> int:
     connection.execute(f"DELETE FROM analytics.sectors WHERE market = '{spec.code}' AND session >= DATE '{since}'")
     ranks = " ".join(f"WHEN '{provider}' THEN {spec.rank(provider)}" for provider in spec.providers)
-    return _written(
+    return changed(
         connection,
         f"""INSERT INTO analytics.sectors BY NAME
             WITH classified AS (
@@ -138,7 +133,7 @@ def _sectors(connection: duckdb.DuckDBPyConnection, spec: MarketSpec, since: dat
 
 def _ratings(connection: duckdb.DuckDBPyConnection, spec: MarketSpec, since: date) -> int:
     connection.execute(f"DELETE FROM analytics.ratings WHERE {prefix(spec)} AND session >= DATE '{since}'")
-    return _written(
+    return changed(
         connection,
         """INSERT INTO analytics.ratings BY NAME
            SELECT symbol, session, 100 * percent_rank() OVER (PARTITION BY session ORDER BY ret_252d) AS rs_rating,
@@ -163,7 +158,7 @@ def _latest(connection: duckdb.DuckDBPyConnection, spec: MarketSpec, since: date
     if not oldest or oldest[0] is None:
         return 0
     recent = f"session >= DATE '{oldest[0]}'"
-    return _written(
+    return changed(
         connection,
         f"""INSERT INTO analytics.latest BY NAME
             SELECT symbol, session, b.exchange, b.currency, b.close, d.reference, d.change, b.volume, b.value,
@@ -186,7 +181,7 @@ def _correlation(connection: duckdb.DuckDBPyConnection, spec: MarketSpec) -> int
     connection.execute(f"DELETE FROM analytics.correlation WHERE market = '{spec.code}'")
     stocks = f"symbol LIKE '{spec.prefix}:STOCK:%'"
     # The sessions of the market are looked back over, whoever traded on them.
-    days = _frame(
+    days = frame(
         connection,
         f"""SELECT DISTINCT session FROM golden.sessions WHERE market = '{spec.code}'
             AND session <= (SELECT max(session) FROM analytics.latest WHERE {stocks})
@@ -195,29 +190,16 @@ def _correlation(connection: duckdb.DuckDBPyConnection, spec: MarketSpec) -> int
     if days.is_empty():
         return 0
     recent = f"session >= DATE '{days[0]}'"
-    chosen = _frame(
+    chosen = frame(
         connection,
         f"""SELECT symbol FROM analytics.latest WHERE {stocks} AND {recent} AND adv_20 IS NOT NULL
             ORDER BY adv_20 DESC, symbol LIMIT {CORRELATED}""",
     )["symbol"].to_list()
     named = ", ".join(f"'{symbol}'" for symbol in chosen) or "NULL"
     # Names spelled out are looked for while reading; a join would bring in every row of those sessions first.
-    returns = _frame(
+    returns = frame(
         connection,
         f"SELECT symbol, session, ret_1d AS ret FROM analytics.daily WHERE symbol IN ({named}) AND {recent}",
     )
     rows = correlations(returns, days, *LOOK_BACKS).with_columns(market=pl.lit(spec.code), session=pl.lit(days[-1]))
-    connection.register("rows", CORRELATION.conform(rows))
-    try:
-        return _written(connection, "INSERT INTO analytics.correlation BY NAME SELECT * FROM rows")
-    finally:
-        connection.unregister("rows")
-
-
-def _frame(connection: duckdb.DuckDBPyConnection, sql: str) -> pl.DataFrame:
-    return pl.DataFrame(connection.execute(sql).to_arrow_table())
-
-
-def _written(connection: duckdb.DuckDBPyConnection, sql: str) -> int:
-    row = connection.execute(sql).fetchone()
-    return int(row[0]) if row else 0
+    return insert(connection, CORRELATION, rows)

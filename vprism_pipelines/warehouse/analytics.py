@@ -17,7 +17,7 @@ import polars as pl
 from vprism_pipelines.market import indicators
 from vprism_pipelines.market.references import references
 from vprism_pipelines.market.spec import MarketSpec
-from vprism_pipelines.warehouse.golden import Built
+from vprism_pipelines.warehouse.building import TRADED, Built, frame
 from vprism_pipelines.warehouse.indicator_tables import DAILY, STATE, TAIL
 from vprism_pipelines.warehouse.ingest import prefix
 
@@ -28,7 +28,6 @@ STALE = 0.25
 
 _COLUMNS = ("symbol", "session", "high", "low", "close", "volume", "value", "exchange")
 _BARS = f"SELECT {', '.join(_COLUMNS)} FROM golden.bars"
-_TRADED = "(volume IS NULL OR volume > 0 OR symbol LIKE '%:INDEX:%')"
 
 
 def build_daily(connection: duckdb.DuckDBPyConnection, spec: MarketSpec) -> Built:
@@ -58,14 +57,14 @@ def build_daily(connection: duckdb.DuckDBPyConnection, spec: MarketSpec) -> Buil
 
 def _work(connection: duckdb.DuckDBPyConnection, spec: MarketSpec) -> pl.DataFrame:
     """One row per symbol to compute: since when it changed, its state if it has one, and whether that still holds."""
-    dirty = _frame(
+    dirty = frame(
         connection,
         f"""SELECT symbol, min(from_session) AS from_session, max(batch) AS batch FROM ops.dirty
             WHERE stage = 'analytics' AND {prefix(spec)} GROUP BY symbol""",
     )
     if dirty.is_empty():
         return dirty
-    state = _frame(connection, f"SELECT * FROM analytics.state WHERE {prefix(spec)}")
+    state = frame(connection, f"SELECT * FROM analytics.state WHERE {prefix(spec)}")
     # Every beta rests on the benchmark: what was computed before one of its bars came, or changed, is computed anew.
     benchmark = dirty.filter(symbol=spec.benchmark or "").select(rested="from_session", moved="batch")
     work = dirty.join(state, on="symbol", how="left")
@@ -97,7 +96,7 @@ def _hand_on(connection: duckdb.DuckDBPyConnection, work: pl.DataFrame) -> None:
 def _blocks(connection: duckdb.DuckDBPyConnection, symbols: pl.DataFrame) -> Iterator[pl.DataFrame]:
     """Symbols in groups of about `BLOCK_ROWS` bars."""
     with _registered(connection, symbols.select("symbol")):
-        sizes = _frame(
+        sizes = frame(
             connection,
             "SELECT symbol, count(*) AS bars FROM golden.bars SEMI JOIN analytics_work USING (symbol)"
             " GROUP BY symbol ORDER BY symbol",
@@ -109,9 +108,9 @@ def _blocks(connection: duckdb.DuckDBPyConnection, symbols: pl.DataFrame) -> Ite
 def _whole(connection: duckdb.DuckDBPyConnection, symbols: pl.DataFrame) -> pl.DataFrame:
     """All traded bars of some symbols."""
     with _registered(connection, symbols):
-        return _frame(
+        return frame(
             connection,
-            f"{_BARS} SEMI JOIN analytics_work USING (symbol) WHERE {_TRADED} ORDER BY symbol, session",
+            f"{_BARS} SEMI JOIN analytics_work USING (symbol) WHERE {TRADED} ORDER BY symbol, session",
         )
 
 
@@ -119,10 +118,10 @@ def _tails(connection: duckdb.DuckDBPyConnection, basis: _Basis, resumed: pl.Dat
     """The last bars of symbols that only grew, as they were left in `analytics.tail`, and the new ones."""
     span: dict[str, object] = {"first": resumed["symbol"][0], "last": resumed["symbol"][-1]}
     among = "symbol BETWEEN $first AND $last"
-    old = _frame(connection, f"SELECT * FROM analytics.tail WHERE {among}", span)
+    old = frame(connection, f"SELECT * FROM analytics.tail WHERE {among}", span)
     span["since"] = resumed["from_session"].min()
-    grown = f"{_BARS} WHERE {_TRADED} AND {among} AND session >= $since ORDER BY symbol, session"
-    news = basis.factored(_frame(connection, grown, span))
+    grown = f"{_BARS} WHERE {TRADED} AND {among} AND session >= $since ORDER BY symbol, session"
+    news = basis.factored(frame(connection, grown, span))
     # Numbered symbols sort and compare several times faster than their names.
     numbers = pl.col("symbol").cast(pl.Enum(resumed["symbol"]), strict=False)
     old, news = (frame.with_columns(numbers).filter(pl.col("symbol").is_not_null()) for frame in (old, news))
@@ -188,13 +187,13 @@ class _Basis:
 
 
 def _basis(connection: duckdb.DuckDBPyConnection, spec: MarketSpec) -> _Basis:
-    sessions = _frame(
+    sessions = frame(
         connection,
         "SELECT session, (row_number() OVER (ORDER BY session))::INTEGER AS session_no"
         " FROM (SELECT DISTINCT session FROM golden.sessions WHERE market = $market)",
         {"market": spec.code},
     )
-    factors = _frame(
+    factors = frame(
         connection,
         f"""SELECT symbol, effective_session AS session, arg_max(hfq, ex_date) AS hfq,
                    arg_max(shares, ex_date) AS shares, arg_max(ref_price, ex_date) AS ref_price
@@ -202,7 +201,7 @@ def _basis(connection: duckdb.DuckDBPyConnection, spec: MarketSpec) -> _Basis:
             GROUP BY ALL ORDER BY session, symbol""",
     )
     basis = _Basis(sessions, factors, None)
-    closes = _frame(
+    closes = frame(
         connection,
         f"{_BARS} WHERE symbol = $symbol ORDER BY session",
         {"symbol": spec.benchmark},
@@ -235,8 +234,8 @@ def _store(
         recent = bars["session"] >= until  # the last bar known is what the first new one is measured against
         new = bars["session"] > until
         measured, tail = references(_as_traded(bars.filter(recent))).filter(new.filter(recent)), factored.filter(new)
-    for table, frame in ((DAILY, daily.hstack(measured.get_columns())), (STATE, reached), (TAIL, tail)):
-        with _registered(connection, table.conform(frame)):
+    for table, rows in ((DAILY, daily.hstack(measured.get_columns())), (STATE, reached), (TAIL, tail)):
+        with _registered(connection, table.conform(rows)):
             connection.execute(f"INSERT INTO {table.full_name} BY NAME SELECT * FROM analytics_work")
     return daily.height
 
@@ -255,9 +254,3 @@ def _registered(connection: duckdb.DuckDBPyConnection, frame: pl.DataFrame) -> I
         yield
     finally:
         connection.unregister("analytics_work")
-
-
-def _frame(
-    connection: duckdb.DuckDBPyConnection, sql: str, parameters: dict[str, object] | None = None
-) -> pl.DataFrame:
-    return pl.DataFrame(connection.execute(sql, parameters or {}).to_arrow_table())

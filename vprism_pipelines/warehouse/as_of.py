@@ -6,7 +6,7 @@ give the same bars again, bit for bit, for the symbols asked for. It needs the v
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -20,14 +20,11 @@ from vprism_pipelines.market.spec import MarketSpec
 from vprism_pipelines.quality.consensus import PRIOR_RELIABILITY, vote
 from vprism_pipelines.quality.thresholds import DEFAULTS, Thresholds
 from vprism_pipelines.tables import FINDINGS, GOLDEN_BARS
-from vprism_pipelines.warehouse.building import frame
+from vprism_pipelines.warehouse.building import Query, frame
 from vprism_pipelines.warehouse.findings import BARS, JUDGEABLE, judge
 from vprism_pipelines.warehouse.reliability import misdated
 
-__all__ = ["Believed", "Query", "believed"]
-
-Query = Callable[[str, dict[str, Any]], pl.DataFrame]
-"""Runs SQL over a warehouse and returns the rows."""
+__all__ = ["Believed", "believed"]
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,6 +10,7 @@ import polars as pl
 
 from vprism_pipelines import __version__
 from vprism_pipelines.tables import RUNS
+from vprism_pipelines.warehouse.building import insert
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +49,4 @@ def record_step(connection: duckdb.DuckDBPyConnection, step: RunStep, now: datet
         "batch": step.batch,
     }
     connection.execute("DELETE FROM ops.runs WHERE run_id = ? AND step = ?", [step.run_id, step.step])
-    connection.register("run_step", pl.DataFrame([row], schema=RUNS.polars_schema))
-    connection.execute("INSERT INTO ops.runs BY NAME SELECT * FROM run_step")
-    connection.unregister("run_step")
+    insert(connection, RUNS, pl.DataFrame([row], schema=RUNS.polars_schema))

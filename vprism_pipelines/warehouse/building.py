@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
 
 import duckdb
 import polars as pl
@@ -11,6 +13,12 @@ from vprism_pipelines.market.spec import MarketSpec
 from vprism_pipelines.tables import Table
 from vprism_pipelines.warehouse.ingest import prefix
 from vprism_pipelines.warehouse.writer import next_batch
+
+TRADED = "(volume IS NULL OR volume > 0 OR symbol LIKE '%:INDEX:%')"
+"""SQL: a trade made the bar's close. An index is not traded; what has no volume is taken at its word."""
+
+Query = Callable[[str, dict[str, Any]], pl.DataFrame]
+"""Runs SQL over a warehouse and returns the rows."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,6 +18,7 @@ from vprism_pipelines.errors import InvalidInput
 from vprism_pipelines.market import indicators
 from vprism_pipelines.tables import COLUMN_LINEAGE, Table
 from vprism_pipelines.warehouse import schema
+from vprism_pipelines.warehouse.building import insert
 from vprism_pipelines.warehouse.indicator_tables import REFERENCES
 
 Kind = Literal["value", "choice"]
@@ -103,12 +104,8 @@ def store(connection: duckdb.DuckDBPyConnection) -> None:
         schema=COLUMN_LINEAGE.polars_schema,
         orient="row",
     )
-    connection.register("lineage", rows)
-    try:
-        connection.execute("DELETE FROM ops.column_lineage")
-        connection.execute("INSERT INTO ops.column_lineage BY NAME SELECT * FROM lineage ORDER BY ALL")
-    finally:
-        connection.unregister("lineage")
+    connection.execute("DELETE FROM ops.column_lineage")
+    insert(connection, COLUMN_LINEAGE, rows)
 
 
 def walk(column: str, *, down: bool = False) -> list[Node]:

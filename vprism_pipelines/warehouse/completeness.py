@@ -14,7 +14,7 @@ from vprism_pipelines.warehouse.building import frame
 from vprism_pipelines.warehouse.ingest import prefix
 from vprism_pipelines.warehouse.measurement import EVERYBODY, Measurement, worst
 
-__all__ = ["SUSPENSION", "completeness", "coverage", "exchange_days", "survivorship", "whole_day_gaps"]
+__all__ = ["SUSPENSION", "coverage", "exchange_days", "survivorship"]
 
 SUSPENSION = 20  # sessions on end without a row: the symbol did not trade, nothing is missing
 ROWS_OPTIONAL = ("UPCOM",)  # exchanges of whose sessions without a trade providers may leave out the row
@@ -72,20 +72,6 @@ def coverage(
         connection.execute("DROP VIEW told; DROP TABLE months; DROP TABLE counts; DROP TABLE newest")
 
 
-def completeness(
-    connection: duckdb.DuckDBPyConnection, spec: MarketSpec, thresholds: Thresholds = DEFAULTS
-) -> Measurement:
-    """Share of the sessions between each symbol's first and last bar that have none; golden's."""
-    return _of_golden(coverage(connection, spec, thresholds), "completeness")
-
-
-def whole_day_gaps(
-    connection: duckdb.DuckDBPyConnection, spec: MarketSpec, thresholds: Thresholds = DEFAULTS
-) -> Measurement:
-    """Sessions on which most of an exchange's symbols are missing at once; golden's."""
-    return _of_golden(coverage(connection, spec, thresholds), "whole_day_gap")
-
-
 def exchange_days(spec: MarketSpec) -> str:
     """SQL for exchange, session, session_no of the market; the main exchange also under '' for the unknown."""
     main = next(iter(spec.exchanges))
@@ -115,10 +101,6 @@ def survivorship(
     )
     value = float(rows["share"][0]) if rows.height else 0.0
     return Measurement("survivorship", value, rows, thresholds=thresholds)
-
-
-def _of_golden(measured: list[Measurement], check: str) -> Measurement:
-    return next(found for found in measured if found.check == check and found.provider == EVERYBODY)
 
 
 def _tell(connection: duckdb.DuckDBPyConnection, spec: MarketSpec) -> None:

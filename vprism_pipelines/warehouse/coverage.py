@@ -9,13 +9,12 @@ from vprism_pipelines.market.spec import MarketSpec
 from vprism_pipelines.quality.flags import BarFlag
 from vprism_pipelines.tables import SCORECARD
 from vprism_pipelines.warehouse.building import frame
+from vprism_pipelines.warehouse.completeness import SUSPENSION
 from vprism_pipelines.warehouse.ingest import prefix
-from vprism_pipelines.warehouse.scorecard import SUSPENSION
 
-__all__ = ["COLUMNS", "STATES", "SYMBOLS", "by_session", "over_months"]
+__all__ = ["COLUMNS", "SYMBOLS", "by_session", "over_months"]
 
 SYMBOLS, COLUMNS = 60, 120
-STATES = ("present", "flagged", "bad", "unexpected")
 BAD_SHARE = 0.05  # of a month's sessions missing, refused or quarantined: the month is bad
 # Facts about a bar that are no doubt about it.
 HARMLESS = (

@@ -19,12 +19,13 @@ import polars as pl
 
 from vprism_pipelines.errors import InvalidInput
 from vprism_pipelines.market.actions import DECISIONS
-from vprism_pipelines.market.spec import MARKETS, MarketSpec
+from vprism_pipelines.market.spec import MarketSpec, market_of
 from vprism_pipelines.providers.detective import DetectiveProvider, Verdict, decision
 from vprism_pipelines.quality.detective import detect
 from vprism_pipelines.tables import PROPOSALS
 from vprism_pipelines.warehouse import pulls
 from vprism_pipelines.warehouse.bookkeeping import RunStep, record_step
+from vprism_pipelines.warehouse.building import TRADED, frame, insert
 from vprism_pipelines.warehouse.house import House
 from vprism_pipelines.warehouse.ingest import clean_raw, ingest, prefix
 from vprism_pipelines.warehouse.lake import Lake
@@ -57,34 +58,32 @@ def refresh(connection: duckdb.DuckDBPyConnection, lake: Lake, spec: MarketSpec)
         `tables.PROPOSALS` as it stands now for the market, the most certain first.
     """
     found = detect(
-        _frame(connection, f"SELECT * FROM golden.adjustment_events WHERE {prefix(spec)} ORDER BY ALL"),
-        _frame(connection, f"SELECT * FROM golden.factor_steps WHERE {prefix(spec)} ORDER BY symbol, ex_date"),
-        _frame(
+        frame(connection, f"SELECT * FROM golden.adjustment_events WHERE {prefix(spec)} ORDER BY ALL"),
+        frame(connection, f"SELECT * FROM golden.factor_steps WHERE {prefix(spec)} ORDER BY symbol, ex_date"),
+        frame(
             connection,
             f"""SELECT symbol, session, exchange, open, high, low, close,
-                       (volume IS NULL OR volume > 0) AS traded
+                       {TRADED} AS traded
                 FROM golden.bars WHERE {prefix(spec)} AND price_basis = 'raw' ORDER BY symbol, session""",
         ),
-        _frame(
+        frame(
             connection,
-            f"""SELECT provider, symbol, session, close, adj_close, (volume IS NULL OR volume > 0) AS traded
+            f"""SELECT provider, symbol, session, close, adj_close, {TRADED} AS traded
                 FROM clean.bars WHERE {prefix(spec)} AND adj_close IS NOT NULL AND price_basis = 'raw'
                 ORDER BY provider, symbol, session""",
         ),
         spec,
-        declared=_frame(connection, f"SELECT * FROM clean.corporate_actions WHERE {prefix(spec)} ORDER BY ALL"),
-        findings=_frame(
+        declared=frame(connection, f"SELECT * FROM clean.corporate_actions WHERE {prefix(spec)} ORDER BY ALL"),
+        findings=frame(
             connection,
             f"SELECT symbol, session, ticket, jump FROM quality.findings WHERE {prefix(spec)} AND ticket IS NOT NULL"
             " ORDER BY ALL",
         ),
-        rebases=_frame(connection, f"SELECT * FROM quality.rebases WHERE {prefix(spec)} ORDER BY ALL"),
+        rebases=frame(connection, f"SELECT * FROM quality.rebases WHERE {prefix(spec)} ORDER BY ALL"),
     )
     proposals = _with_decisions(found, decisions(connection, lake, spec))
     connection.execute(f"DELETE FROM {PROPOSALS.full_name} WHERE {prefix(spec)}")
-    connection.register("proposed", proposals)
-    connection.execute(f"INSERT INTO {PROPOSALS.full_name} BY NAME SELECT * FROM proposed")
-    connection.unregister("proposed")
+    insert(connection, PROPOSALS, proposals)
     return proposals
 
 
@@ -131,7 +130,7 @@ def decide(house: House, proposal_id: str, verdict: Verdict, *, by: str, note: s
             hint="find its terms and import them from a file, or reject the proposal",
             proposal=proposal_id,
         )
-    spec = next(market for market in MARKETS.values() if str(row["symbol"]).startswith(f"{market.prefix}:"))
+    spec = market_of(str(row["symbol"]))
     payload = decision(spec.code, row, verdict, by=by.strip(), note=note, decided_at=started)
     parser = DetectiveProvider()
     parsed = parser.parse(payload)
@@ -226,7 +225,3 @@ def _way_out(row: Mapping[str, Any]) -> str:
     if row["status"] in ("accepted", "rejected"):
         return f"to decide otherwise: vprism actions withdraw {row['proposal_id']} --by NAME"
     return f"vprism actions show {row['proposal_id']}"
-
-
-def _frame(connection: duckdb.DuckDBPyConnection, sql: str) -> pl.DataFrame:
-    return pl.DataFrame(connection.execute(sql).to_arrow_table())

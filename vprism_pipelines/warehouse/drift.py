@@ -12,10 +12,10 @@ import polars as pl
 from vprism_pipelines.market.spec import MarketSpec
 from vprism_pipelines.quality.drift import WINDOW, drift
 from vprism_pipelines.tables import DRIFT
-from vprism_pipelines.warehouse.building import Built, insert
+from vprism_pipelines.warehouse.building import Built, Query, insert
 from vprism_pipelines.warehouse.ingest import prefix
 from vprism_pipelines.warehouse.measures import Measurement
-from vprism_pipelines.warehouse.reconciliation import Query, query_of
+from vprism_pipelines.warehouse.reconciliation import query_of
 
 __all__ = ["build_drift", "measure_drift", "observed_drift"]
 

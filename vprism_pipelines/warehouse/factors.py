@@ -12,7 +12,7 @@ from vprism_pipelines.market.actions import merge_events
 from vprism_pipelines.market.adjustment import factor_sets
 from vprism_pipelines.market.spec import MarketSpec
 from vprism_pipelines.tables import EVENTS, FACTOR_SETS, FACTOR_STEPS
-from vprism_pipelines.warehouse.building import Built, frame, mark, replace_differing, scalar
+from vprism_pipelines.warehouse.building import TRADED, Built, frame, mark, replace_differing, scalar
 from vprism_pipelines.warehouse.ingest import prefix
 
 
@@ -45,7 +45,7 @@ def build_factors(connection: duckdb.DuckDBPyConnection, spec: MarketSpec) -> Bu
         connection,
         f"""WITH dates AS (SELECT DISTINCT symbol, ex_date FROM golden.adjustment_events WHERE {prefix(spec)}),
             bars AS (SELECT symbol, session, close, currency, known_from,
-                            (volume IS NULL OR volume > 0 OR symbol LIKE '%:INDEX:%') AS traded
+                            {TRADED} AS traded
                      FROM golden.bars WHERE {prefix(spec)}),
             firsts AS (SELECT symbol, min(session) AS session FROM bars GROUP BY symbol),
             traded AS (FROM bars WHERE traded)

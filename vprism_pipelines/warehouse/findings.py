@@ -21,6 +21,7 @@ from vprism_pipelines.quality.window_checks import WINDOW_CHECKS
 from vprism_pipelines.quality.windows import AFTER, CONTEXT, examine
 from vprism_pipelines.tables import FINDINGS
 from vprism_pipelines.warehouse.building import (
+    TRADED,
     Built,
     frame,
     insert,
@@ -37,8 +38,7 @@ __all__ = ["BARS", "JUDGEABLE", "Examined", "build_findings", "judge", "set_asid
 STAGE = "quality.findings"
 BLOCK_ROWS = 500_000  # bars in memory at once
 
-BARS = """symbol, session, provider, exchange, open, high, low, close, volume, value,
-          (volume IS NULL OR volume > 0 OR symbol LIKE '%:INDEX:%') AS traded"""
+BARS = f"""symbol, session, provider, exchange, open, high, low, close, volume, value, {TRADED} AS traded"""
 """What `judge` reads, as SQL over `clean.traded_bars` or `clean.traded_bars_as_of`."""
 
 JUDGEABLE = "NOT provisional AND price_basis = 'raw'"

@@ -9,12 +9,11 @@ from vprism_pipelines.market.spec import MarketSpec
 from vprism_pipelines.tables import PROVIDER_HEALTH, SCORECARD
 from vprism_pipelines.warehouse.building import Built, changed, frame
 from vprism_pipelines.warehouse.ingest import prefix
-from vprism_pipelines.warehouse.measures import Measurement
+from vprism_pipelines.warehouse.measurement import EVERYBODY, Measurement
 from vprism_pipelines.warehouse.pulls import SETTLED_WITHOUT_ROWS
 
-__all__ = ["EVERYBODY", "build_health", "measure_health"]
+__all__ = ["build_health", "measure_health"]
 
-EVERYBODY = "*"
 GAP_MONTHS = 2  # of a provider's own newest months: old gaps are in the scorecard for ever
 
 DUPLICATES = ("duplicate", "contradicting_duplicate")  # row checks

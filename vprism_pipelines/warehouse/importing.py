@@ -5,24 +5,24 @@ from __future__ import annotations
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from datetime import date, datetime
+from datetime import datetime
 from pathlib import Path
 
 import polars as pl
 
 from vprism_pipelines.errors import DataQualityError, InvalidInput, VprismError
-from vprism_pipelines.market.calendars import calendar
 from vprism_pipelines.market.spec import MarketSpec
 from vprism_pipelines.market.spec import market as spec_of
 from vprism_pipelines.providers import files
-from vprism_pipelines.providers.base import Parsed, Payload
+from vprism_pipelines.providers.base import Payload
 from vprism_pipelines.providers.files import FilesProvider, Mapping
-from vprism_pipelines.quality.alignment import date_shift, unit_suspects
+from vprism_pipelines.quality.alignment import unit_suspects
 from vprism_pipelines.quality.rows import Cleaned
 from vprism_pipelines.warehouse import pulls
 from vprism_pipelines.warehouse.bookkeeping import RunStep, record_step
 from vprism_pipelines.warehouse.house import House
 from vprism_pipelines.warehouse.ingest import Ingested, clean_raw, ingest
+from vprism_pipelines.warehouse.sanity import prove_dates
 
 # A mapping stands beside its file in the inbox: prices.csv and prices.csv.toml.
 MAPPING_SUFFIX = ".toml"
@@ -83,7 +83,7 @@ def import_file(
     }
     if "bars" in cleaned:
         prove_units(cleaned["bars"], spec, path.name)
-        prove_dates(parsed, spec, path.name)
+        prove_dates(cleaned["bars"], spec, house.thresholds)
     lake_path = house.lake.seal([payload], run_id)
     fetches = pulls.keep(house.lake, parser, [pulls.Pulled(payload, parsed, None)], lake_path)
     with house.warehouse.transaction() as connection:
@@ -134,29 +134,6 @@ def prove_units(cleaned: Cleaned, spec: MarketSpec, name: str) -> None:
         check="units",
         symbol=example["symbol"],
     )
-
-
-def prove_dates(parsed: Parsed, spec: MarketSpec, name: str) -> None:
-    """Refuse bars whose dates are shifted against the exchange's sessions.
-
-    Raises:
-        DataQualityError: The dates fit the calendar better one day earlier or later.
-    """
-    bars = parsed.frames["bars"].select("session").drop_nulls()
-    days = calendar(spec.calendar)
-    dates: list[date] = bars["session"].unique().sort().to_list()
-    if not dates or dates[0] > days.last_session or dates[-1] < days.first_session:
-        return
-    sessions = days.sessions(max(dates[0], days.first_session), min(dates[-1], days.last_session))
-    verdict = date_shift(bars, sessions).row(0, named=True)
-    if verdict["verdict"] == "SHIFTED":
-        lag = verdict["best_lag"]
-        raise DataQualityError(
-            f"{name}: {1 - verdict['overlap_0']:.1%} of the dates are no sessions of {spec.calendar}; they fit once"
-            f" moved by {lag:+d} day",
-            hint="name the time zone of the file's dates in the mapping; nothing was imported",
-            check="date_shift",
-        )
 
 
 def _known(house: House, payload: Payload) -> str | None:

@@ -13,6 +13,7 @@ from vprism_pipelines.market.spec import MarketSpec
 from vprism_pipelines.quality.checks import Check, Status
 from vprism_pipelines.quality.thresholds import DEFAULTS, Thresholds
 from vprism_pipelines.tables import METRICS
+from vprism_pipelines.warehouse.building import insert
 
 __all__ = ["EVERYBODY", "Measurement", "record", "worst"]
 
@@ -72,15 +73,11 @@ def record(
         }
         for measurement in measurements
     ]
-    connection.register("measured", pl.DataFrame(rows, schema=METRICS.polars_schema))
-    try:
-        connection.execute(
-            "DELETE FROM quality.metrics USING measured AS m WHERE quality.metrics.run_id = m.run_id"
-            " AND quality.metrics.metric = m.metric AND quality.metrics.market = m.market"
-        )
-        connection.execute("INSERT INTO quality.metrics BY NAME SELECT * FROM measured")
-    finally:
-        connection.unregister("measured")
+    connection.execute(
+        "DELETE FROM quality.metrics WHERE run_id = $run AND market = $market AND list_contains($metrics, metric)",
+        {"run": run_id, "market": spec.code, "metrics": sorted({str(row["metric"]) for row in rows})},
+    )
+    insert(connection, METRICS, pl.DataFrame(rows, schema=METRICS.polars_schema))
 
 
 def worst(rows: pl.DataFrame, check: str, thresholds: Thresholds, provider: str = EVERYBODY) -> Measurement:

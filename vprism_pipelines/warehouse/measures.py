@@ -13,7 +13,7 @@ from vprism_pipelines.quality.row_checks import ROW_CHECKS
 from vprism_pipelines.quality.thresholds import DEFAULTS, Thresholds
 from vprism_pipelines.tables import Table
 from vprism_pipelines.warehouse.building import frame
-from vprism_pipelines.warehouse.completeness import completeness, coverage, survivorship, whole_day_gaps
+from vprism_pipelines.warehouse.completeness import coverage, survivorship
 from vprism_pipelines.warehouse.ingest import prefix
 from vprism_pipelines.warehouse.measurement import EVERYBODY, Measurement, record
 from vprism_pipelines.warehouse.sanity import adjustment_steps, date_shifts, index_sanity, revision_rate
@@ -23,7 +23,6 @@ __all__ = [
     "Measurement",
     "adjusted_close",
     "adjustment_steps",
-    "completeness",
     "contract",
     "count",
     "coverage",
@@ -38,7 +37,6 @@ __all__ = [
     "rows_by_year",
     "summary",
     "survivorship",
-    "whole_day_gaps",
 ]
 
 ADJUSTED_CLOSE_TOLERANCE = 1e-6  # currency per share: providers publish six decimals

@@ -25,6 +25,7 @@ from vprism_pipelines.quality.checks import Status
 from vprism_pipelines.tables import METRICS
 from vprism_pipelines.warehouse import pulls
 from vprism_pipelines.warehouse.acquire import missing, universe
+from vprism_pipelines.warehouse.building import insert
 from vprism_pipelines.warehouse.house import House
 
 __all__ = ["Goal", "Leg", "Plan", "plan", "record_perishing"]
@@ -192,11 +193,7 @@ def record_perishing(connection: duckdb.DuckDBPyConnection, made: Plan, run_id: 
         for leg in made.legs
         if leg.closes
     ]
-    connection.register("hours_left", pl.DataFrame(rows, schema=METRICS.polars_schema))
-    try:
-        connection.execute("INSERT INTO quality.metrics BY NAME SELECT * FROM hours_left")
-    finally:
-        connection.unregister("hours_left")
+    insert(connection, METRICS, pl.DataFrame(rows, schema=METRICS.polars_schema))
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,6 @@ side changed, with enough sessions around them to tell a slip from a run; everyt
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from itertools import combinations
@@ -19,14 +18,11 @@ from vprism_pipelines.errors import InvalidInput, NoData, UnknownProvider
 from vprism_pipelines.market.spec import MarketSpec
 from vprism_pipelines.quality.reconcile import Reconciliation, reconcile
 from vprism_pipelines.tables import RECONCILIATION_DIFFS, RECONCILIATION_RUNS
-from vprism_pipelines.warehouse.building import frame, insert, set_watermark, watermark
+from vprism_pipelines.warehouse.building import Query, frame, insert, set_watermark, watermark
 from vprism_pipelines.warehouse.ingest import prefix
 from vprism_pipelines.warehouse.measures import Measurement
 
-__all__ = ["Comparison", "Query", "compare", "query_of", "standing", "store", "update"]
-
-Query = Callable[[str, dict[str, Any]], pl.DataFrame]
-"""Runs one statement with named parameters: of the published snapshot, or of the open private file."""
+__all__ = ["Comparison", "compare", "query_of", "standing", "store", "update"]
 
 AS_TRADED = "clean.traded_bars"
 MARGIN = timedelta(days=30)  # on each side of a change, compared again because a class there may change with it

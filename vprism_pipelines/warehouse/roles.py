@@ -12,6 +12,7 @@ import polars as pl
 
 from vprism_pipelines.market.spec import MarketSpec
 from vprism_pipelines.tables import ROLES
+from vprism_pipelines.warehouse.building import insert
 from vprism_pipelines.warehouse.house import House
 from vprism_pipelines.warehouse.lake import Lake
 
@@ -63,13 +64,9 @@ def decide(house: House, changes: Sequence[Standing]) -> None:
 def restore(connection: duckdb.DuckDBPyConnection, lake: Lake) -> None:
     """Make `ops.roles` what the lake says, inside the caller's transaction."""
     recorded = [_standing(change) for change in lake.recorded(DRAWER)]
-    rows = ROLES.conform(pl.DataFrame([asdict(change) for change in recorded], schema=ROLES.polars_schema))
-    connection.register("recorded", rows)
-    try:
-        connection.execute("DELETE FROM ops.roles")
-        connection.execute("INSERT INTO ops.roles BY NAME SELECT * FROM recorded ORDER BY since, provider")
-    finally:
-        connection.unregister("recorded")
+    rows = pl.DataFrame([asdict(change) for change in recorded], schema=ROLES.polars_schema)
+    connection.execute("DELETE FROM ops.roles")
+    insert(connection, ROLES, rows)
 
 
 def undone(past: Sequence[Standing], now: datetime, decision: str, reason: str) -> list[Standing]:

@@ -5,8 +5,11 @@ from __future__ import annotations
 import duckdb
 import polars as pl
 
+from vprism_pipelines.errors import DataQualityError
+from vprism_pipelines.market.calendars import calendar
 from vprism_pipelines.market.spec import MarketSpec
 from vprism_pipelines.quality.alignment import date_shift
+from vprism_pipelines.quality.checks import Status
 from vprism_pipelines.quality.factors import AGREEMENT
 from vprism_pipelines.quality.rows import Cleaned
 from vprism_pipelines.quality.thresholds import DEFAULTS, Thresholds
@@ -23,6 +26,33 @@ STEP = 1e-4  # of the logarithm, from which on adjusted / raw moves
 ROUNDING = 0.01  # currency, of adjusted closes
 COARSER_ROUNDING = {"VND": 10.0}
 REVISED_SYMBOLS = 20  # a pull about fewer says little by a share
+
+
+def prove_dates(cleaned: Cleaned, spec: MarketSpec, thresholds: Thresholds = DEFAULTS) -> Measurement:
+    """Refuse a delivery whose dates are a day off before anything of it is believed.
+
+    Args:
+        cleaned: Bars of some pulls; those on closed days are in its quarantine.
+        spec: Market whose main calendar they are held against.
+        thresholds: In force.
+
+    Raises:
+        DataQualityError: The dates of a delivery fit the calendar better one day earlier or later.
+    """
+    days = calendar(spec.calendar)
+    shifted = date_shifts(cleaned, days.sessions(days.first_session, days.last_session), thresholds)
+    if shifted.status is Status.FAIL:
+        first = shifted.evidence.row(0, named=True)
+        raise DataQualityError(
+            f"{1 - first['overlap_0']:.1%} of the dates {first['provider']} sent are no sessions of {spec.calendar};"
+            f" they fit once moved by {first['best_lag']:+d} day",
+            hint="its time stamps are of another zone: name that zone in the file's mapping, or correct the parser;"
+            " nothing was written",
+            market=spec.code,
+            check=shifted.check,
+            deliveries=int(shifted.value or 0),
+        )
+    return shifted
 
 
 def date_shifts(cleaned: Cleaned, sessions: pl.DataFrame, thresholds: Thresholds = DEFAULTS) -> Measurement:

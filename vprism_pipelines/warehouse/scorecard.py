@@ -14,11 +14,11 @@ from vprism_pipelines.quality.consensus import AGREEMENT_BP
 from vprism_pipelines.quality.flags import BarFlag
 from vprism_pipelines.tables import SCORECARD
 from vprism_pipelines.warehouse.building import Built, changed, frame, scalar, set_watermark, watermark
+from vprism_pipelines.warehouse.completeness import SUSPENSION, exchange_days
 from vprism_pipelines.warehouse.ingest import prefix
 
-__all__ = ["SUSPENSION", "build_scorecard", "by_month", "exchange_days"]
+__all__ = ["build_scorecard", "by_month"]
 
-SUSPENSION = 20  # sessions on end without a row: the symbol did not trade, nothing is missing
 REACH = 60  # days; no gap shorter than a suspension is longer, closed weeks included
 UNCHANGED = ("new", "settled", "float_noise")  # classes of versions that revise nothing
 STAGE = "quality.scorecard"
@@ -57,14 +57,6 @@ def by_month(connection: duckdb.DuckDBPyConnection, spec: MarketSpec) -> pl.Data
                        round(sum(bars - quarantined - outvoted) / sum(expected), 12) AS score
                 FROM {SCORECARD.full_name} WHERE {prefix(spec)} GROUP BY ALL ORDER BY provider, month""",
     )
-
-
-def exchange_days(spec: MarketSpec) -> str:
-    """SQL for exchange, session, session_no of the market; the main exchange also under '' for the unknown."""
-    main = next(iter(spec.exchanges))
-    return f"""(SELECT exchange, session, session_no FROM golden.sessions WHERE market = '{spec.code}'
-                UNION ALL SELECT '' AS exchange, session, session_no FROM golden.sessions
-                WHERE market = '{spec.code}' AND exchange = '{main}')"""
 
 
 # --- what was told ------------------------------------------------------------------------------------------------

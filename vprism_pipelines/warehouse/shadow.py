@@ -14,7 +14,7 @@ from vprism_pipelines.providers import registry
 from vprism_pipelines.providers.base import new_id
 from vprism_pipelines.quality.shadow import PASSES, Gates, compare, sample
 from vprism_pipelines.tables import SHADOW_RUNS
-from vprism_pipelines.warehouse.building import frame, insert
+from vprism_pipelines.warehouse.building import TRADED, frame, insert
 from vprism_pipelines.warehouse.candidates import implementation
 from vprism_pipelines.warehouse.house import House
 from vprism_pipelines.warehouse.ingest import prefix
@@ -208,8 +208,7 @@ def _compared(
                           ORDER BY session DESC {latest})
             SELECT symbol, session, provider, close, batch FROM clean.traded_bars
             WHERE {ours} AND provider IN ($candidate, $against) AND list_contains($chosen, symbol)
-              AND price_basis = 'raw'
-              AND (volume IS NULL OR volume > 0 OR symbol LIKE '%:INDEX:%')
+              AND price_basis = 'raw' AND {TRADED}
               AND session BETWEEN (SELECT min(session) FROM days) AND (SELECT max(session) FROM days)""",
         names | {"chosen": chosen},
     )

@@ -24,7 +24,7 @@ def market_of(code: str) -> MarketSpec:
         UnknownMarket: There is none; the hint names the nearest.
     """
     from vprism_pipelines.market.spec import MARKETS, market
-    from vprism_pipelines.serving.library import nearest
+    from vprism_pipelines.serving.asking import nearest
 
     try:
         return market(code)
@@ -40,7 +40,7 @@ def provider_of(name: str, spec: MarketSpec | None = None) -> str:
         UnknownProvider: There is none, or it does not serve that market.
     """
     from vprism_pipelines.providers import registry
-    from vprism_pipelines.serving.library import nearest
+    from vprism_pipelines.serving.asking import nearest
 
     known = name.strip().lower()
     try:
@@ -83,7 +83,7 @@ def offered(symbols: Sequence[str], capabilities: Capabilities) -> None:
     Raises:
         UnknownSymbol: A symbol is not in it; the hint names the nearest.
     """
-    from vprism_pipelines.serving.library import nearest
+    from vprism_pipelines.serving.asking import nearest
 
     codes = [known.rpartition(":")[2] for known in capabilities.universe]
     for symbol in symbols:

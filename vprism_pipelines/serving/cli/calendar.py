@@ -34,7 +34,7 @@ def sessions(
     """
     from vprism_pipelines.market.calendars import calendar
     from vprism_pipelines.market.spec import MARKETS
-    from vprism_pipelines.serving.library import nearest, period
+    from vprism_pipelines.serving.asking import nearest, period
 
     market = MARKETS.get(name.strip().lower())
     try:

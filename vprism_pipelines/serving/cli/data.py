@@ -131,7 +131,7 @@ def _reach(session: Session, symbols: list[str]) -> tuple[str, ...]:
 def _window(
     house: House, spec: MarketSpec, capabilities: Capabilities, start: str | None, end: str | None
 ) -> tuple[date, date]:
-    from vprism_pipelines.serving.library import period
+    from vprism_pipelines.serving.asking import period
 
     today = spec.today(house.clock())
     first, last = period(start, end, today=today)

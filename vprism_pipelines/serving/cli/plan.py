@@ -46,7 +46,7 @@ def plan(
     import polars as pl
 
     from vprism_pipelines.providers.base import DATASETS
-    from vprism_pipelines.serving.library import period
+    from vprism_pipelines.serving.asking import period
     from vprism_pipelines.warehouse import planner
 
     spec = market_of(market)

@@ -42,7 +42,7 @@ def run(
     volume: 1.2 and 1.5 times; a session of one side only fails. The run fails when more than 2 % of its rows do.
     """
     from vprism_pipelines.providers.base import new_id
-    from vprism_pipelines.serving.library import period
+    from vprism_pipelines.serving.asking import period
     from vprism_pipelines.warehouse.reconciliation import compare, store
 
     spec, house = market_of(market), session.house

@@ -47,8 +47,8 @@ def run(
     """
     import polars as pl
 
+    from vprism_pipelines.serving.asking import period
     from vprism_pipelines.serving.launch import run_market
-    from vprism_pipelines.serving.library import period
 
     house = session.house
     specs = _markets(market or ["us"])

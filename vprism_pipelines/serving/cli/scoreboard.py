@@ -69,7 +69,7 @@ def _ground(
     session: Session, spec: MarketSpec, source: list[str], start: str | None, end: str | None, exchange: str | None
 ) -> Ground:
     from vprism_pipelines.errors import InvalidInput
-    from vprism_pipelines.serving.library import period
+    from vprism_pipelines.serving.asking import period
     from vprism_pipelines.warehouse import grounds
 
     first, last = period(start, end, today=spec.today(session.house.clock()))

@@ -55,7 +55,7 @@ class Session:
         """What the installation has published."""
         from vprism_pipelines.serving.library import Library
 
-        return Library(self.house.reader, self.house.clock, lake=self.house.lake)
+        return Library(self.house.reader, self.house.clock, self.house.lake, self.house.thresholds)
 
     @property
     def debugging(self) -> bool:

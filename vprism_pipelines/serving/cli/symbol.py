@@ -41,7 +41,7 @@ def resolve(
     import polars as pl
 
     from vprism_pipelines.market import symbols
-    from vprism_pipelines.serving.library import period
+    from vprism_pipelines.serving.asking import period
 
     day, _ = period(as_of, None)
     asked = _read(file) if file else pl.DataFrame({"raw": raw or []}, schema={"raw": pl.String})
