@@ -71,9 +71,28 @@ def test_a_quiet_series_has_no_finding() -> None:
 @pytest.mark.parametrize("day", [5, 70])
 def test_a_bar_that_is_scaled_and_comes_back_is_quarantined_and_its_neighbours_are_not(factor: float, day: int) -> None:
     frame = scaled(quiet().with_columns(value=pl.lit(None, pl.Float64)), day, factor)
-    examined = examine(frame, NO_ACTIONS, SESSIONS, VN).filter(pl.col("reasons").list.len() > 0)
-    assert examined["session"].to_list() == [DAYS[day]]
-    assert "price_band" in examined["reasons"][0]
+    examined = examine(frame, NO_ACTIONS, SESSIONS, VN)
+    barred = examined.filter(pl.col("reasons").list.len() > 0)
+    assert barred["session"].to_list() == [DAYS[day]]
+    assert "price_band" in barred["reasons"][0]
+    others = examined.filter(pl.col("session") != DAYS[day])
+    assert (others["bits"].sum(), others["ticket"].drop_nulls().to_list()) == (0, [])
+    assert blocks(examined).is_empty()
+
+
+@pytest.mark.parametrize("factor", [1.2, 10, 100, 0.1, 0.01])
+def test_the_newest_bar_is_believed_when_it_comes_back_from_a_wrong_one(factor: float) -> None:
+    frame = scaled(quiet().with_columns(value=pl.lit(None, pl.Float64)), 118, factor)
+    newest = at(frame, 119)
+    assert (newest["reasons"], newest["bits"], newest["ticket"]) == ([], 0, None)
+
+
+@pytest.mark.parametrize("factor", [10, 100, 0.1])
+def test_without_limits_too_only_the_wrong_bar_is_named(factor: float) -> None:
+    frame = scaled(quiet(symbol="US:STOCK:AAPL", exchange=None).with_columns(value=None), 60, factor)
+    examined = examine(frame.cast({"value": pl.Float64}), NO_ACTIONS, SESSIONS, US)
+    assert examined.filter(pl.col("bits") != 0)["session"].to_list() == [DAYS[60]]
+    assert examined["ticket"].null_count() == examined.height
 
 
 def test_a_fall_that_stays_is_a_missing_event_and_not_a_bad_bar() -> None:

@@ -115,20 +115,20 @@ def judge_limits(traded: pl.DataFrame, thresholds: Thresholds) -> pl.DataFrame:
     # Where the exchange sets no limit a jump stays when the next return does not undo it.
     reverses = following & ((after + pl.col("_return")).abs() < REVERSED * size)
     unlimited = (pl.col("_band").is_null() & (size.round(RATIO_DIGITS) > UNLIMITED_JUMP)).fill_null(False)
-    traded = traded.with_columns(_side=side).with_columns(
-        _undone=following & (pl.col("_side") != 0) & (pl.col("_side").shift(-1) == -pl.col("_side")),
-        _unlimited=unlimited,
-        _leaps=unlimited & ~reverses.fill_null(False),
+    traded = traded.with_columns(_side=side, _unlimited=unlimited).with_columns(
+        _undone=following & (pl.col("_side") != 0) & (pl.col("_side").shift(-1) == -pl.col("_side"))
     )
+    traded = traded.with_columns(_returns=_only_returns())
+    traded = traded.with_columns(_leaps=pl.col("_unlimited") & ~reverses.fill_null(False) & ~pl.col("_returns"))
     found = traded.filter((pl.col("_side") != 0) | pl.col("_leaps"))
     ratio = (pl.col("close") / pl.coalesce("_reference", "_prev_close")).round(RATIO_DIGITS)
     reach = pl.coalesce("_band", thresholds.value("split_like_jump", found)).log1p()
     splits = [(n, ((ratio / q).log().abs() <= reach).fill_null(False)) for n in SPLITS for q in (n, 1 / n)]
-    stays = (pl.col("_side") != 0) & ~pl.col("_undone")
+    stays = (pl.col("_side") != 0) & ~pl.col("_undone") & ~pl.col("_returns")
     jumped = (stays | pl.col("_leaps")) & ~pl.col("_event")
     found = (
         found.with_columns(
-            price_band=pl.col("_undone") | (pl.col("_last") & (pl.col("_side") > 0)),
+            price_band=pl.col("_undone") | (pl.col("_last") & (pl.col("_side") > 0) & ~pl.col("_returns")),
             jump=pl.when(pl.col("_side") != 0).then(ratio),
             split_like_jump=jumped & pl.any_horizontal(near for _, near in splits),
             _unit=pl.any_horizontal(near for n, near in splits if n >= UNITS),
@@ -149,6 +149,14 @@ def judge_limits(traded: pl.DataFrame, thresholds: Thresholds) -> pl.DataFrame:
     return traded.join(found, on="_place", how="left", maintain_order="left").with_columns(
         scaled_run=_scaled_runs(traded)
     )
+
+
+def _only_returns() -> pl.Expr:
+    """Bars that come back from a wrong one: measured from the bar before that, no more than two sessions allow."""
+    over_two = (pl.col("_return") + pl.col("_return").shift(1)).abs()
+    within_limits = pl.col("_undone").shift(1) & (over_two <= 2 * pl.col("_band").log1p())
+    undoes = pl.col("_unlimited").shift(1) & (over_two < REVERSED * pl.col("_return").shift(1).abs())
+    return (pl.col("_same") & pl.col("_same").shift(1) & (within_limits | undoes)).fill_null(value=False)
 
 
 def _scaled_runs(traded: pl.DataFrame) -> pl.Series:

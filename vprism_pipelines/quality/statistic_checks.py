@@ -39,9 +39,12 @@ def judge_statistics(traded: pl.DataFrame, thresholds: Thresholds) -> pl.DataFra
         & ~pl.col("_event").shift(-1, fill_value=False)
         & ((pl.col("_return").shift(-1) + pl.col("_return")).abs() < REVERSED * size)
     )
+    # What comes back from a spike says nothing that the spike did not say.
+    strange = (pl.col("z_return").abs() > least("return_z")).fill_null(value=False)
+    returns = pl.col("_returns") | (pl.col("_same") & (strange & undone).shift(1, fill_value=False))
     copied = [pl.col(name) == pl.col(f"_prev_{name}") for name in ("volume", "close", "open", "high", "low")]
     return inputs.with_columns(
-        return_z=pl.col("z_return").abs() > least("return_z"),
+        return_z=strange & ~returns,
         spike_reversal=(size > least("spike_reversal")) & undone,
         scale_spike=(size >= least("scale_spike").log().round(RATIO_DIGITS)) & undone,
         stale_copy=pl.all_horizontal(copied) & (pl.col("volume") >= least("stale_copy")),
