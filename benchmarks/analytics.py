@@ -40,8 +40,8 @@ def history(symbols: int, sessions: int) -> pl.DataFrame:
     open_ = close * np.exp(rng.normal(0, 0.01, shape))
     volume = rng.integers(100, 1_000_000, shape) * (rng.random(shape) > 0.02)
     volume[-1] = 1_000  # the benchmark always trades
-    names = [*(f"US:STOCK:S{n:05}" for n in range(symbols - 1)), str(US.benchmark)]
-    return GOLDEN_BARS.conform(
+    names = [*(f"US:STOCK:{ticker(n)}" for n in range(symbols - 1)), str(US.benchmark)]
+    return golden(
         pl.DataFrame(
             {
                 "symbol": np.repeat(names, sessions),
@@ -53,7 +53,19 @@ def history(symbols: int, sessions: int) -> pl.DataFrame:
                 "volume": volume.ravel(),
                 "value": (volume * close).ravel(),
             }
-        ).with_columns(
+        )
+    ).sort("symbol", "session")
+
+
+def ticker(number: int) -> str:
+    """Four letters: AAAA, AAAB, …"""
+    return "".join(chr(65 + number // 26**place % 26) for place in (3, 2, 1, 0))
+
+
+def golden(bars: pl.DataFrame) -> pl.DataFrame:
+    """Bars as one provider's golden ones."""
+    return GOLDEN_BARS.conform(
+        bars.with_columns(
             currency=pl.lit("USD"),
             exchange=pl.lit("NYSE"),
             chosen_provider=pl.lit("one"),
@@ -63,7 +75,7 @@ def history(symbols: int, sessions: int) -> pl.DataFrame:
             flags=pl.lit(0),
             known_from=pl.lit(datetime(2026, 1, 1, tzinfo=UTC)),
         )
-    ).sort("symbol", "session")
+    )
 
 
 def add(connection: duckdb.DuckDBPyConnection, bars: pl.DataFrame) -> None:

@@ -39,18 +39,18 @@ _LEDGER = f"""
            'fetch' AS fetch_id, 0 AS payload_row, 1 + version AS batch
     FROM versions ORDER BY version, symbol, session
 """
-_READS: dict[str, tuple[str, dict[str, Any]]] = {
+READS: dict[str, tuple[str, dict[str, Any]]] = {
     "one day": ("session = $day", {"day": "2021-06-01"}),
     "one symbol": ("symbol = $symbol", {"symbol": "VN:STOCK:400"}),
 }
-_NOW, _PAST = "2100-01-01 00:00:00+00", "2021-06-02 00:00:00+00"
+NOW, PAST = "2100-01-01 00:00:00+00", "2021-06-02 00:00:00+00"
 
 
 def ledger(file: Path) -> duckdb.DuckDBPyConnection:
     """A published file with the ledger, open for reading."""
     with duckdb.connect(str(file)) as connection:
         connection.execute("SET TimeZone = 'UTC'")
-        schema.ensure(connection, file.parent)
+        schema.ensure(connection)
         connection.execute(_LEDGER)
         assert connection.execute(f"SELECT count(*) > 2_000_000 FROM {CLEAN_BARS.full_name}").fetchone() == (True,)
     reader = duckdb.connect(str(file), read_only=True)
@@ -72,7 +72,7 @@ def alternating(connection: duckdb.DuckDBPyConnection, ways: list[tuple[str, dic
 def compare(connection: duckdb.DuckDBPyConnection, where: str, values: dict[str, Any]) -> tuple[float, float, float]:
     """Median seconds of the plain read, as of now, and as of a day in the past."""
     plain = f"FROM clean.bars WHERE {where}"
-    now, past = (f"FROM clean.bars_as_of(TIMESTAMPTZ '{instant}') WHERE {where}" for instant in (_NOW, _PAST))
+    now, past = (f"FROM clean.bars_as_of(TIMESTAMPTZ '{instant}') WHERE {where}" for instant in (NOW, PAST))
     differing = f"SELECT count(*) FROM (({plain} EXCEPT {now}) UNION ALL ({now} EXCEPT {plain}))"
     if connection.execute(differing, values).fetchone() != (0,):
         sys.exit("as of now is not what is believed now")
@@ -87,7 +87,7 @@ def main() -> None:
         print(f"{rows[0]:,} versions, {rows[1]:,} of them replaced, {ROUNDS} alternating rounds, medians\n")
         print("| read | plain ms | as of now ms | ratio | as of the past ms | ratio |\n|---|---|---|---|---|---|")
         slow = False
-        for name, (where, values) in _READS.items():
+        for name, (where, values) in READS.items():
             plain, now, past = compare(connection, where, values)
             slow = slow or max(now, past) > LIMIT * plain
             print(

@@ -143,8 +143,7 @@ def broken(parsed: Parsed, *, finite: bool = True) -> Iterator[str]:
 @cache
 def _raw(dataset: str) -> tables.Table:
     """The raw table of a dataset."""
-    described: list[tables.Table] = [getattr(tables, name) for name in dir(tables) if name.startswith("RAW_")]
-    return next(table for table in described if table.name == dataset)
+    return next(table for table in tables.RAW_TABLES if table.name == dataset)
 
 
 @cache

@@ -39,6 +39,10 @@ _CHART: dict[str, Any] = {
         "adjclose": [{"adjclose": [9.9, 9.9, 10.4, 9.7, 10.0]}],
     },
 }  # fmt: skip
+_PRICE = {
+    "symbol": "X", "quoteType": "EQUITY", "longName": "Y", "currency": "USD", "exchange": "NMS", "marketCap": 9e9,
+    "regularMarketTime": _STAMPS[-1], "regularMarketPrice": 10.25, "regularMarketPreviousClose": 10.0, "bid": 0.0,
+}  # fmt: skip
 _PRICES = ("1. open", "2. high", "3. low", "4. close")
 _SERIES = {
     "Meta Data": {"2. Symbol": "X", "3. Last Refreshed": "2024-01-08 16:00:00", "5. Time Zone": "US/Eastern"},
@@ -92,6 +96,11 @@ _BY_HAND: Mapping[str, tuple[tuple[bytes, dict[str, Any]], ...]] = {
         (_text({"chart": {"result": [_CHART], "error": None}}), {"params": {"interval": "1d"}}),
         (_text({"chart": {"result": None, "error": {"code": "Not Found", "description": "delisted"}}}), {}),
         (_csv(("Date", "Open", "High", "Low", "Close", "Adj Close", "Volume"), [[_DAYS[0], *_OHLC, 9.9, 1]]), {}),
+        (_text({"quoteResponse": {"result": [_PRICE], "error": None}}), {}),
+        (_text({"quoteSummary": {"result": [{"price": _PRICE, "assetProfile": {"sector": "Z"}, "defaultKeyStatistics": {
+            "mostRecentQuarter": 1704067200, "trailingEps": {"raw": 6.31}}}], "error": None}}), {}),
+        (_text({"timeseries": {"result": [{"meta": {"symbol": ["X"]}, "annualTotalRevenue": [None, {
+            "asOfDate": _DAYS[0], "currencyCode": "USD", "reportedValue": {"raw": 9.0}}]}], "error": None}}), {}),
     ),
     "alpha_vantage": (
         (_text(_SERIES), {}),
@@ -99,6 +108,12 @@ _BY_HAND: Mapping[str, tuple[tuple[bytes, dict[str, Any]], ...]] = {
         (_text({"symbol": "X", "data": [{"ex_dividend_date": _DAYS[0], "amount": "0.25"}]}), {}),
         (_csv(("effective_date", "split_factor"), [[_DAYS[0], "2.0000"]]), {}),
         (_text({"Global Quote": _QUOTE}), {}),
+        (_text({"symbol": "X", "annualEarnings": [{"fiscalDateEnding": _DAYS[0], "reportedEPS": "1.9"}],
+                "quarterlyEarnings": [{"fiscalDateEnding": _DAYS[0], "reportedDate": _DAYS[1], "reportedEPS": "1"}]}),
+         {}),
+        (_text({"Realtime Currency Exchange Rate": {
+            "1. From_Currency Code": "USD", "3. To_Currency Code": "JPY", "5. Exchange Rate": "158.7",
+            "6. Last Refreshed": "2024-01-08 17:12:44", "7. Time Zone": "UTC"}}), {}),
         (_text({"Information": "our standard API rate limit is 25 requests per day"}), {}),
         (_text({"Symbol": "X", "AssetType": "Common Stock", "Name": "Y", "Exchange": "NYSE", "Sector": "Z"}), {}),
         (_csv(("symbol", "name", "exchange", "assetType", "ipoDate", "delistingDate", "status"),
@@ -136,12 +151,37 @@ _BY_HAND: Mapping[str, tuple[tuple[bytes, dict[str, Any]], ...]] = {
         (_said("history", "KBS", _KBS), {"url": "vnstock://kbs/history"}),
         (_said("listing", "KBS", [{"symbol": "X", "type": "stock", "organ_name": "Y", "exchange": "HOSE"}]),
          {"url": "vnstock://kbs/listing", "dataset": "instruments"}),
+        (_text([{"SB": "X", "t": 1704700000000, "CP": 10, "RE": 10, "TT": 9, "TV": 90, "B1": "9.0", "S1": "ATC"}]), {}),
+        (_text({"data": [{"t": "2024-01-08 14:45:04:15", "SB": "X", "LC": "B", "FMP": 10, "FV": 9, "AVO": 9}]}), {}),
     ),
     "vci": (
         (_text([{**_LISTS, "accumulatedValue": [0.1, 0.2]}]), {"url": "https://host/gap-chart"}),
         (_said("history", "VCI", [{"time": _DAYS[0], "open": 1.0, "high": 1.1, "low": 0.9, "close": 1.0, "volume": 5}]),
          {"url": "vnstock://vci/history"}),
         (_said("events", "VCI", [_EVENT]), {"url": "vnstock://vci/events", "dataset": "actions"}),
+        (_text([{"listingInfo": {"symbol": "X", "refPrice": 10}, "bidAsk": {"bidPrices": [{"price": 9}]},
+                 "matchPrice": {"matchPrice": 10, "accumulatedVolume": 9, "time": "2024-01-08T07:45:04.150Z"}}]), {}),
+        (_text([{"id": 7, "symbol": "X", "truncTime": "1704700000", "matchType": "b", "matchVol": "9",
+                 "matchPrice": "10"}]), {}),
+        (_text({"data": {"ticker": "X", "viOrganName": "Y", "marketCap": 9.0, "listingDate": "2006-12-13"}}), {}),
+        (_text([{"ticker": "X", "yearReport": 2023, "lengthReport": 5, "publicDate": "2024-03-30", "bsa1": 9.0}]),
+         {"dataset": "fundamentals"}),
+        (_text([{"ticker": "X", "year": 2023, "quarter": 4, "ratioType": "RATIO_TTM", "pe": 12.5}]),
+         {"dataset": "fundamentals"}),
+    ),
+    "tcbs": (
+        (_text({"ticker": "X", "data": [{**dict(zip(("open", "high", "low", "close"), _OHLC, strict=True)),
+                                         "volume": 9, "tradingDate": f"{day}T00:00:00.000Z"} for day in _DAYS]}), {}),
+        (_text({"listDividendPaymentHis": [{"exerciseDate": "26/12/24", "cashDividendPercentage": 0.05,
+                                            "issueMethod": "cash", "ticker": "X"}]}), {"dataset": "actions"}),
+        (_text({"ticker": "X", "shortName": "Y", "exchange": "HOSE", "industryEn": "Z", "outstandingShare": 2090}), {}),
+        (_text([{"ticker": "X", "quarter": 5, "year": 2024, "priceToEarning": 13.6, "capitalBalance": 19094}]),
+         {"dataset": "fundamentals"}),
+    ),
+    "vndirect": (
+        (_text({"data": [{"code": "X", "date": day, "floor": "HOSE", "adClose": 9.9, "nmVolume": 9, "nmValue": 92_250,
+                          **dict(zip(("open", "high", "low", "close"), _OHLC, strict=True))} for day in _DAYS],
+                "currentPage": 1, "size": 5, "totalElements": 9, "totalPages": 2}), {}),
     ),
     "detective": (
         (_text({"decision": "accepted", "by": "me", "note": None, "proposal_id": "p", "symbol": "US:STOCK:X",

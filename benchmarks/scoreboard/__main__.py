@@ -13,12 +13,12 @@ import argparse
 import subprocess
 import sys
 import tempfile
-import venv
 from datetime import date
 from pathlib import Path
 
 import polars as pl
 
+from benchmarks.peers import interpreter
 from benchmarks.scoreboard import qlib_rule
 from vprism_pipelines.market.spec import VN
 from vprism_pipelines.providers.faults import FAULTS, Faults
@@ -35,15 +35,6 @@ SIDES = (OURS, YFINANCE, QLIB)
 SPLITS = ("missed_split", "double_split")
 Score = tuple[float, float | None]
 Row = tuple[str, int, Score, Score, Score]
-
-
-def peer_python(folder: Path) -> Path:
-    """The interpreter of an environment with the pinned peers, made on the first run."""
-    python = folder / "bin" / "python"
-    if not python.exists():
-        venv.create(folder, with_pip=True)
-        subprocess.run([python, "-m", "pip", "install", "-q", "-r", HERE / "requirements.txt"], check=True)
-    return python
 
 
 def splits(labels: pl.DataFrame, faulty: pl.DataFrame, truth: pl.DataFrame) -> pl.DataFrame:
@@ -109,14 +100,13 @@ def main() -> None:
     parser.add_argument("--symbols", type=int, default=40, help="the first so many; yfinance needs seconds for each")
     parser.add_argument("--rate", type=float, default=0.01)
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--venv", type=Path, default=HERE / ".venv", help="environment of the peers")
     given = parser.parse_args()
     span = (given.start, given.end)
     ground = of_files(given.source, VN, span, given.exchange) if given.source else simulated(VN, span, given.exchange)
     kept = ground.bars["symbol"].unique().sort().head(given.symbols)
     bars = ground.bars.filter(pl.col("symbol").is_in(kept.implode()))
     part = Ground(ground.spec, bars, ground.actions, ground.notes)
-    table, named = measured(part, given.seed, given.rate, peer_python(given.venv))
+    table, named = measured(part, given.seed, given.rate, interpreter("yfinance"))
     print(
         f"{bars.height:,} bars of {len(kept)} symbols, seed {given.seed}, rate {given.rate:g}; {'; '.join(part.notes)}"
     )
