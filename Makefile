@@ -25,7 +25,7 @@ run: $(READY)  ## refresh the embedded markets and publish the warehouse: no net
 	$(BIN)/vprism run --market us --market vn
 
 test: $(READY)  ## the tests
-	$(BIN)/python -m pytest --numprocesses auto --dist loadfile
+	$(BIN)/python -m pytest
 
 lint: $(READY)  ## style
 	$(BIN)/ruff check .
@@ -46,7 +46,7 @@ bench: $(READY)  ## benchmarks, as ratios measured side by side
 
 lock:  ## resolve dependencies again (needs uv)
 	uv pip compile --quiet --universal --generate-hashes --no-strip-extras --no-header \
-	  --python-version 3.11 --extra dev --extra vnstock --constraint constraints.txt \
+	  --python-version 3.11 --extra dev --extra vnstock --extra otel --constraint constraints.txt \
 	  --output-file requirements.lock pyproject.toml
 
 clean:  ## forget the environment and the caches; data/ stays

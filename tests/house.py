@@ -191,7 +191,7 @@ class Bench:
         self.lake, self.spec = lake, spec
         self.connection = duckdb.connect()
         self.connection.execute("SET TimeZone = 'UTC'; SET threads = 1")  # small tables: threads only cost
-        schema.ensure(self.connection, lake.root)
+        schema.ensure(self.connection)
         golden.build_sessions(self.connection, spec, DAYS[-1])
 
     def __enter__(self) -> Self:

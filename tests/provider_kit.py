@@ -30,6 +30,9 @@ RAW_TABLES: Mapping[Dataset, tables.Table] = {
     "bars": tables.RAW_BARS,
     "actions": tables.RAW_ACTIONS,
     "instruments": tables.RAW_INSTRUMENTS,
+    "fundamentals": tables.RAW_FUNDAMENTALS,
+    "quotes": tables.RAW_QUOTES,
+    "ticks": tables.RAW_TICKS,
 }
 _ROW = re.compile(r"\| `(?P<file>[^`]+)` \| `\w+ (?P<url>[^`]+)` \| `(?P<query>[^`]*)` \| (?P<status>\d+) \|")
 

@@ -12,7 +12,7 @@ from urllib.parse import parse_qsl
 from tests.provider_kit import NOW
 from vprism_pipelines.providers.base import Payload, Request
 
-# Hosts by the end of their name, old ones and mirrors included; `tcbs` and `vndirect` are no providers of ours (yet).
+# Hosts by the end of their name, old ones and mirrors included.
 HOSTS: Mapping[str, str] = {
     "yahoo.com": "yahoo",
     "alphavantage.co": "alpha_vantage",
@@ -27,7 +27,7 @@ HOSTS: Mapping[str, str] = {
     "kbsec.com.vn": "kbs",
     "vietcap.com.vn": "vci",
     "tcbs.com.vn": "tcbs",
-    "vndirect.com.vn": "vndirect",
+    "vndirect.com.vn": "vndirect_finfo",
 }
 _ROW = re.compile(
     r"\| `(?P<file>[^`]+)` \| `(?P<method>\w+) (?P<endpoint>[^` ]+)[^`]*` \| `(?P<query>[^`]*)` \| (?P<status>\d+)"

@@ -251,6 +251,23 @@ def test_a_provider_that_does_not_answer_is_not_asked_a_thousand_times(
     assert fetches(place).height == len(one.asked)
 
 
+def test_an_answer_that_breaks_the_parser_costs_nobody_elses(
+    place: House, one: type[Scripted], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one.says = said()
+    parse = one.parse
+
+    def breaks(self: Scripted, payload: Payload) -> Parsed:
+        if payload.request.symbol == "US:STOCK:B":
+            raise KeyError("close")
+        return parse(self, payload)
+
+    monkeypatch.setattr(one, "parse", breaks)
+    acquire_all(place, "one", SPAN)
+    kept = fetches(place).select("symbol", "error_code").sort("symbol").rows()
+    assert kept == [("US:STOCK:A", None), ("US:STOCK:B", "MALFORMED"), ("US:STOCK:C", None)]
+
+
 def test_what_was_refused_for_good_is_asked_last(place: House, one: type[Scripted]) -> None:
     one.says = said("BC") | {"US:STOCK:A": b"{}"}
 

@@ -6,10 +6,11 @@ import asyncio
 import json
 import logging
 from collections import Counter
-from datetime import date
+from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
 
+import polars as pl
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -345,6 +346,83 @@ def test_failures_of_the_network_and_of_http_are_typed(fault_server: FaultServer
         assert failures(AlphaVantageProvider, fault_server, request) == FAULTS_BY_CODE
 
 
+# --- companies and currencies ----------------------------------------------------------------------------------------
+
+OVERVIEW = {
+    "Symbol": "IBM",
+    "AssetType": "Common Stock",
+    "Name": "International Business Machines",
+    "Currency": "USD",
+    "LatestQuarter": "2020-06-30",
+    "RevenueTTM": "75499003904",
+    "BookValue": "23.076",
+    "ProfitMargin": "None",
+    "Beta": "1.2071",
+}
+EARNINGS = {
+    "symbol": "IBM",
+    "annualEarnings": [
+        {"fiscalDateEnding": end, "reportedEPS": eps}
+        for end, eps in (("2026-03-31", "1.91"), ("2025-12-31", "11.57"), ("2024-12-31", "10.33"))
+    ],
+    "quarterlyEarnings": [
+        {"fiscalDateEnding": "2026-03-31", "reportedDate": "2026-04-22", "reportedEPS": "1.91", "estimatedEPS": "None"},
+        {
+            "fiscalDateEnding": "2025-12-31",
+            "reportedDate": "2026-01-28",
+            "reportedEPS": "4.52",
+            "surprisePercentage": "5.3",
+        },
+    ],
+}
+
+
+def test_the_figures_of_a_company_take_its_earnings_and_its_overview() -> None:
+    asked = PROVIDER.plan("us", "fundamentals", ["US:STOCK:IBM"], date(2026, 11, 2), date(2026, 11, 3), NOW)
+    assert [(r.params["function"], r.part) for r in asked] == [("EARNINGS", "earnings"), ("OVERVIEW", "overview")]
+
+
+def test_earnings_are_dated_by_the_day_they_were_reported_on_and_a_running_year_is_none() -> None:
+    rows = read(json.dumps(EARNINGS)).frames["fundamentals"]
+    figures = rows.with_columns(value=pl.col("value") * pl.col("value_unit"))
+    assert figures.select("period_end", "period_kind", "item", "value", "published").rows() == [
+        (date(2026, 3, 31), "Q", "reportedEPS", 1.91, date(2026, 4, 22)),
+        (date(2025, 12, 31), "Q", "reportedEPS", 4.52, date(2026, 1, 28)),
+        (date(2025, 12, 31), "Q", "surprisePercentage", pytest.approx(0.053), date(2026, 1, 28)),
+        (date(2025, 12, 31), "Y", "reportedEPS", 11.57, date(2026, 1, 28)),
+        (date(2024, 12, 31), "Y", "reportedEPS", 10.33, None),
+    ]
+
+
+def test_an_overview_tells_figures_of_the_quarter_from_those_of_the_day() -> None:
+    rows = read(json.dumps(OVERVIEW)).frames["fundamentals"]
+    assert rows.select("period_end", "period_kind", "item", "value", "unit", "currency").rows() == [
+        (date(2020, 6, 30), "TTM", "RevenueTTM", 75499003904.0, "currency", "USD"),
+        (date(2020, 6, 30), "Q", "BookValue", 23.076, "per_share", "USD"),
+        (date(2026, 11, 20), "D", "Beta", 1.2071, "ratio", "USD"),
+    ]
+
+
+def test_an_exchange_rate_is_a_quote_of_one_currency_in_another() -> None:
+    rate = {
+        "1. From_Currency Code": "USD",
+        "3. To_Currency Code": "JPY",
+        "5. Exchange Rate": "158.73166867",
+        "6. Last Refreshed": "2026-05-17 17:12:44",
+        "7. Time Zone": "UTC",
+        "8. Bid Price": "158.72838292",
+        "9. Ask Price": "-",
+    }
+    name = "Realtime Currency Exchange Rate"
+    rows = read(json.dumps({name: rate})).frames["quotes"]
+    assert rows.select("raw_symbol", "currency", "instant", "last", "bid", "ask").rows() == [
+        ("USD/JPY", "JPY", datetime(2026, 5, 17, 17, 12, 44, tzinfo=UTC), 158.73166867, 158.72838292, None)
+    ]
+    for broken in ({"7. Time Zone": "US/Eastern"}, {"6. Last Refreshed": "lately"}, {"5. Exchange Rate": "-"}):
+        with pytest.raises(Malformed):
+            read(json.dumps({name: rate | broken}))
+
+
 # --- recordings and damage -------------------------------------------------------------------------------------------
 
 
@@ -360,6 +438,10 @@ def test_every_recording_is_sound_rows_or_the_right_error(shared_fixtures: Path)
             assert what.startswith("instruments"), name
         if name.startswith("error_") or "premium" in name:
             assert what in {"AUTH_REQUIRED", "PREMIUM_REQUIRED", "QUOTA_EXHAUSTED", "RATE_LIMITED", "NOT_FOUND"}, name
+        if name.startswith("EARNINGS_"):
+            assert what.startswith("fundamentals"), name
+        if name.startswith("CURRENCY_EXCHANGE_RATE"):
+            assert what.startswith("quotes"), name
     assert Counter(what.startswith(("bars", "actions", "instr")) for what in table.values())[True] > len(table) // 4
 
 

@@ -31,7 +31,7 @@ def believe(told: Mapping[str, pl.DataFrame], rank: Sequence[str], tmp_path: Pat
     spec = replace(VN, providers=tuple(rank))
     with duckdb.connect() as connection:
         connection.execute("SET TimeZone = 'UTC'")
-        schema.ensure(connection, tmp_path)
+        schema.ensure(connection)
         golden.build_sessions(connection, spec, date(2026, 6, 1))
         for provider, bars in told.items():
             pulls = pl.DataFrame({"fetch_id": [provider], "provider": [provider], "parser_version": ["1"]})

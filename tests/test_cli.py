@@ -30,13 +30,17 @@ HEAVY = ("polars", "duckdb", "dagster", "rich", "pydantic", "loguru", "httpx", "
 def test_help_comes_at_once_because_nothing_heavy_is_loaded() -> None:
     script = "import sys; from vprism_pipelines.serving.cli import main; main(['--help'])"
     script += f"; print([name for name in {HEAVY} if name in sys.modules])"
-    before = resource.getrusage(resource.RUSAGE_CHILDREN)
-    ended = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
-    after = resource.getrusage(resource.RUSAGE_CHILDREN)
-    assert ended.stdout.splitlines()[-1] == "[]"
-    assert "providers" in ended.stdout
-    # Processor time, since the machine may be busy; on an idle one it is the time people wait.
-    assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < 0.3
+
+    def cost() -> float:
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
+        ended = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        assert ended.stdout.splitlines()[-1] == "[]"
+        assert "providers" in ended.stdout
+        return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+
+    # Processor time, since the machine may be busy; and the best of three, since cores are shared.
+    assert min(cost() for _ in range(3)) < 0.3
 
 
 @pytest.mark.parametrize("words", [[], ["--help"], ["-h"], ["sql", "--help"], ["data"], ["data", "fetch", "-h"]])

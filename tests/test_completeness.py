@@ -35,7 +35,7 @@ CODES = [f"VN:STOCK:{letter}{letter}{letter}" for letter in "ABCDEFGHIJKLMNOPQRS
 def connection(tmp_path: Path) -> Iterator[duckdb.DuckDBPyConnection]:
     with duckdb.connect() as opened:
         opened.execute("SET TimeZone = 'UTC'")
-        schema.ensure(opened, tmp_path)
+        schema.ensure(opened)
         golden.build_sessions(opened, VN, date(2024, 6, 28))
         yield opened
 
@@ -94,7 +94,7 @@ def test_completeness_counts_every_gap_shorter_than_a_suspension(missing: set[in
     gaps = [later - earlier - 1 for earlier, later in pairwise(there)]
     short = sum(gap for gap in gaps if gap < 20)
     with duckdb.connect() as opened:
-        schema.ensure(opened, Path("nowhere"))
+        schema.ensure(opened)
         golden.build_sessions(opened, VN, date(2024, 6, 28))
         tell(opened, bars("VN:STOCK:AAA", [HOSE[n] for n in there]))
         assert measured(opened, "completeness").value == pytest.approx(short / (len(there) + short))

@@ -36,7 +36,7 @@ from vprism_pipelines.providers.http_errors import (
     raise_for_payload,
     retry_after,
 )
-from vprism_pipelines.providers.redaction import REDACTED, redact
+from vprism_pipelines.redaction import REDACTED, redact
 
 NOW = datetime(2026, 3, 2, 12, tzinfo=UTC)
 PAGE = b"<!DOCTYPE html><html><body>Will be right back...</body></html>"

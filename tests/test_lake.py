@@ -192,7 +192,7 @@ def test_a_write_that_fails_leaves_no_draft(tmp_path: Path, monkeypatch: pytest.
 def book(tmp_path_factory: pytest.TempPathFactory) -> Iterator[duckdb.DuckDBPyConnection]:
     with duckdb.connect() as connection:
         connection.execute("SET TimeZone = 'UTC'")
-        schema.ensure(connection, tmp_path_factory.mktemp("lake"))
+        schema.ensure(connection)
         yield connection
 
 
@@ -378,6 +378,7 @@ def test_rows_of_an_older_parser_are_forgotten_when_a_newer_one_has_read_the_ans
     one.parser_version = "2"
     register(place, one(), list(place.lake.payloads(path)), path, "run")
     with place.warehouse.connect() as connection:
+        schema.show_lake(connection, place.lake.root)
         assert connection.execute("SELECT count(*) FROM raw.one_bars").fetchone() == (1,)
     assert [file.parent.name for file in place.lake.root.glob("raw/*/*/*.parquet")] == ["2"]
 

@@ -104,7 +104,7 @@ class Model:
 def connection(tmp_path_factory: pytest.TempPathFactory) -> Iterator[duckdb.DuckDBPyConnection]:
     with duckdb.connect() as connection:
         connection.execute("SET TimeZone = 'UTC'; SET threads = 1")
-        schema.ensure(connection, tmp_path_factory.mktemp("lake"))
+        schema.ensure(connection)
         yield connection
 
 
@@ -376,7 +376,7 @@ def test_a_rewritten_history_larger_than_a_row_group_is_kept_whole(tmp_path: Pat
     assert keys.height > 122_880
     with duckdb.connect(str(tmp_path / "ledger.duckdb")) as connection:
         connection.execute("SET TimeZone = 'UTC'")
-        schema.ensure(connection, tmp_path)
+        schema.ensure(connection)
         for number, close in enumerate((10.0, 11.0), start=1):
             rows = keys.with_columns(
                 provider=pl.lit("one"),

@@ -218,7 +218,7 @@ def test_a_transaction_that_fails_leaves_nothing_and_the_file_closed(place: Hous
 def tables(tmp_path_factory: pytest.TempPathFactory) -> duckdb.DuckDBPyConnection:
     connection = duckdb.connect()
     connection.execute("SET TimeZone = 'UTC'")
-    schema.ensure(connection, tmp_path_factory.mktemp("lake"))
+    schema.ensure(connection)
     return connection
 
 

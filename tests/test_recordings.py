@@ -57,6 +57,17 @@ RULES: Sequence[tuple[str, str]] = (
     (r"kbsec\.com\.vn/.*/data_day", rf"{ROWS}|NO_DATA"),
     (r"vietcap\.com\.vn/api/chart/OHLCChart/gap-chart.*ONE_DAY", rf"{ROWS}|NO_DATA"),
     (r"vietcap\.com\.vn/api/chart/OHLCChart/gap-chart", r"MALFORMED|NO_DATA"),
+    (r"tcbs\.com\.vn/.*(bars-long-term|dividend-payment-histories)", rf"{ROWS}|NO_DATA"),
+    (r"vndirect\.com\.vn/v4/stock_prices", rf"{ROWS}|NO_DATA"),
+    # Quotes, trades, figures and descriptions.
+    (r"tcbs\.com\.vn/.*(financialratio|incomestatement|overview)", rf"{ROWS}|NO_DATA"),
+    (r"tcbs\.com\.vn/.*(intraday|large-share-holders)", r"MALFORMED|NO_DATA"),
+    (r"yahoo\.com/v7/finance/quote\b", rf"{ROWS}|NOT_FOUND"),
+    (r"yahoo\.com/v10/finance/quoteSummary/.*(price|assetProfile|defaultKeyStatistics|summaryDetail)", ROWS),
+    (r"yahoo\.com/ws/fundamentals-timeseries/", rf"{ROWS}|NO_DATA"),
+    (r"alphavantage.*function=(EARNINGS|CURRENCY_EXCHANGE_RATE)\b", ROWS),
+    (r"kbsec\.com\.vn/.*(stock/iss|trade/history)", rf"{ROWS}|NO_DATA"),
+    (r"vietcap\.com\.vn/.*(LEData/getAll|price/symbols/getList)", rf"{ROWS}|NO_DATA"),
 )
 # Other questions: nobody reads their answers yet, or their reader is another data set's; in any case not as bars.
 OTHER = rf"{ROWS}|{REFUSED}|{LIMITS}|{UnknownProvider.code}"

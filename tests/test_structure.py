@@ -22,18 +22,23 @@ from vprism_pipelines.settings import Settings
 from vprism_pipelines.warehouse.house import House
 
 PACKAGE = "vprism_pipelines"
+GROUND = {"errors", "settings", "tables", "redaction", "state", "telemetry"}
 # What each floor may import besides itself.
 FLOORS = {
     "errors": set(),
+    "redaction": set(),
     "settings": {"errors"},
+    "state": {"errors"},
     "tables": {"errors"},
-    "market": {"errors", "settings", "tables"},
-    "providers": {"errors", "settings", "tables", "market"},
-    "quality": {"errors", "settings", "tables", "market"},
-    "warehouse": {"errors", "settings", "tables", "market", "providers", "quality"},
-    "assets": {"errors", "settings", "tables", "market", "providers", "quality", "warehouse"},
+    "telemetry": {"errors", "settings", "redaction", "state"},
+    "market": GROUND,
+    "providers": GROUND | {"market"},
+    "quality": GROUND | {"market"},
+    "warehouse": GROUND | {"market", "providers", "quality"},
+    "assets": GROUND | {"market", "providers", "quality", "warehouse"},
     "definitions": {"assets", "warehouse"},
-    "serving": {"errors", "settings", "tables", "market", "providers", "quality", "warehouse", "definitions"},
+    "plugins": GROUND | {"market", "providers"},  # what plugins are written against; the house never imports it
+    "serving": GROUND | {"market", "providers", "quality", "warehouse", "definitions"},
 }
 
 

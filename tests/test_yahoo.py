@@ -20,7 +20,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from tests.fault_server import FAULTS, FaultServer, Reply, fault_server_fixture  # noqa: F401
-from vprism_pipelines import tables
+from tests.provider_kit import RAW_TABLES
 from vprism_pipelines.errors import (
     AuthRequired,
     Blocked,
@@ -138,7 +138,7 @@ def test_it_is_a_provider_that_states_what_it_offers() -> None:
     offered = YAHOO.capabilities()
     assert isinstance(YAHOO, Provider)
     assert offered.name == YAHOO.name == "yahoo"
-    assert set(offered.datasets) == {"bars", "actions"}
+    assert set(offered.datasets) == {"bars", "actions", "instruments", "fundamentals", "quotes"}
     assert offered.price_basis == "split_adjusted"
     assert (offered.quota.per_minute, offered.quota.burst, offered.quota.concurrency) == (60, 5, 2)
 
@@ -629,9 +629,9 @@ def test_damaged_bytes_are_a_typed_error(junk: bytes, at: int, status: int) -> N
 
 
 def assert_contract(parsed: Parsed) -> None:
-    assert violations(tables.RAW_BARS, parsed.frames["bars"]).is_empty()
-    if "actions" in parsed.frames:
-        assert violations(tables.RAW_ACTIONS, parsed.frames["actions"]).is_empty()
+    assert parsed.frames
+    for dataset, frame in parsed.frames.items():
+        assert violations(RAW_TABLES[dataset], frame).is_empty()
 
 
 # --- recordings ------------------------------------------------------------------------------------------------------
@@ -696,8 +696,14 @@ def test_every_recording_is_bars_that_keep_the_contract_or_the_right_error(share
         elif "/v7/finance/download/" in recording.endpoint and recording.status == 200:
             assert isinstance(outcome, Parsed), where
             assert_contract(outcome)
+        elif re.search(r"/quote$|/quoteSummary/|/timeseries/", recording.endpoint) and recording.status == 200:
+            if type(outcome) is not NotFound or b'"result":[]' not in recording.path.read_bytes():
+                assert isinstance(outcome, Parsed), where
+                assert_contract(outcome)
         elif recording.status in (401, 404, 429):
-            assert type(outcome) is {401: AuthRequired, 404: NotFound, 429: RateLimited}[recording.status], where
+            missing_module = "/quoteSummary/" in recording.endpoint and recording.status == 404
+            kind = NoData if missing_module else {401: AuthRequired, 404: NotFound, 429: RateLimited}[recording.status]
+            assert type(outcome) is kind, where
         else:
             assert isinstance(outcome, ProviderError), where
 

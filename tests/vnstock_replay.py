@@ -184,6 +184,16 @@ class ReplayServer:
             symbol, content = "", KBS_LISTING
         elif url.path == "/api/price/symbols/getAll":
             symbol, content = "", VCI_LISTING
+        elif url.path in BESIDE:
+            symbol, content = "", BESIDE[url.path]
+        elif report := re.fullmatch(r"/api/iq-insight-service/v1/company/(\w+)/financial-statement", url.path):
+            symbol, content = report[1], {"data": STATEMENTS[query["section"]]}
+        elif ratios := re.fullmatch(r"/api/iq-insight-service/v1/company/(\w+)/statistics-financial", url.path):
+            symbol, content = ratios[1], {"data": RATIOS}
+        elif re.fullmatch(r"/api/iq-insight-service/v1/company/\w+/financial-statement/metrics", url.path):
+            symbol, content = "", METRICS
+        elif trades := re.fullmatch(r"/iis-server/investment/trade/history/(\w+)", url.path):
+            symbol, content = trades[1], {"data": KBS_TRADES}
         else:
             return Fault(404, b"no such path")
         fault = self.faults.get(symbol) if symbol else self.listing_fault
@@ -252,3 +262,68 @@ VCI_LISTING = [
         [("FPT", "HSX", "STOCK"), ("E1VFVN30", "HSX", "ETF"), ("BBT", "DELISTED", "STOCK"), ("XYZ", "HNX", "NEWKIND")]
     )
 ]
+
+# --- beside bars ----------------------------------------------------------------------------------------------------
+
+KBS_TRADES = [
+    {"t": f"2024-06-28 {at}", "TD": "30/06/2024", "SB": "FPT", "LC": side, "FMP": price, "FV": volume, "AVO": sofar}
+    for at, side, price, volume, sofar in [
+        ("14:45:04:15", None, 131_000, 9_000, 13_300),
+        ("10:00:01:02", "S", 130_900, 300, 4_300),
+        ("09:15:03:99", "", 131_200, 4_000, 4_000),
+    ]
+]
+KBS_BOARD = [
+    {"SB": "FPT", "t": 1_719_561_600_000, "EX": "HOSE", "RE": 130_000, "CP": 131_000, "TT": 13_300, "TV": 1_742_300_000,
+     "B1": "130900.0", "S1": "ATC"},
+    {"SB": "SHS", "t": 1_719_561_600_000, "EX": "HNX", "RE": 17_000, "CP": 0, "TT": 0, "TV": 0, "B1": "", "S1": ""},
+]  # fmt: skip
+VCI_BOARD = [
+    {
+        "listingInfo": {"code": "FPT", "symbol": "FPT", "refPrice": 130_000, "board": "HSX"},
+        "bidAsk": {"bidPrices": [{"price": 130_900, "volume": 100}], "askPrices": []},
+        "matchPrice": {"symbol": "FPT", "matchPrice": 131_000, "accumulatedVolume": 13_300, "accumulatedValue": 1742.3,
+                       "time": "2024-06-28T07:45:04.150Z", "receivedTime": 1_719_561_600_000},
+    }
+]  # fmt: skip
+STATEMENTS = {
+    section: {
+        "years": [
+            {"ticker": "FPT", "yearReport": year, "lengthReport": 5, "publicDate": f"{year + 1}-03-30T00:00:00",
+             code: year * 1e9}
+            for year in range(2023, 2013, -1)
+        ],
+        "quarters": [
+            {"ticker": "FPT", "yearReport": 2024 - n // 4, "lengthReport": 4 - n % 4, "publicDate": None, code: n * 1e9}
+            for n in range(3, 13)
+        ],
+    }
+    for section, code in {"BALANCE_SHEET": "bsa1", "INCOME_STATEMENT": "isa1", "CASH_FLOW": "cfa1"}.items()
+}  # fmt: skip
+METRICS = {
+    "data": {
+        section: [{"field": code, "parent": None, "titleEn": code, "titleVi": code, "fullTitleVi": code,
+                   "fullTitleEn": code}]
+        for section, code in {"BALANCE_SHEET": "bsa1", "INCOME_STATEMENT": "isa1", "CASH_FLOW": "cfa1"}.items()
+    }
+}  # fmt: skip
+RATIOS = [
+    {"ticker": "FPT", "year": 2024, "quarter": quarter, "ratioType": "RATIO_TTM", "ratioTTMId": 1, "pe": 12.5 + quarter,
+     "marketCap": 9e13, "numberOfSharesMktCap": 1.46e9}
+    for quarter in (2, 1)
+]  # fmt: skip
+BESIDE: dict[str, Any] = {
+    "/priceboard": {},
+    "/api/price/symbols/getList": VCI_BOARD,
+    "/iis-server/investment/stock/iss": KBS_BOARD,
+    "/api/iq-insight-service/v2/company/search-bar": {
+        "data": [
+            {"code": "FPT", "name": "FPT", "comTypeCode": "CT", "icbLv1": {"code": "9000", "name": "Technology"},
+             "icbLv2": {"code": "9500", "name": "Software & Services"}}
+        ]
+    },
+    "/api/iq-insight-service/v1/company/details": {
+        "data": {"ticker": "FPT", "viOrganName": "Công ty FPT", "sector": "Technology", "marketCap": 1.9e14,
+                 "listingDate": "2006-12-13T00:00:00", "numberOfSharesMktCap": 1.46e9, "freeFloatPercentage": 0.85}
+    },
+}  # fmt: skip

@@ -29,6 +29,7 @@ def house_at(folder: Path, **values: Any) -> House:
         "universe": {},
         "providers": {},
         "log_level": "INFO",
+        "metrics": False,
     }
     return House(Settings(_env_file=None, **{**defaults, **values}))  # type: ignore[call-arg]
 

@@ -15,6 +15,9 @@ from vprism_pipelines.quality.window_checks import WINDOW_CHECKS
 from vprism_pipelines.tables import (
     CLEAN_ACTIONS,
     CLEAN_BARS,
+    CLEAN_FUNDAMENTALS,
+    CLEAN_QUOTES,
+    CLEAN_TICKS,
     EVENTS,
     FACTOR_STEPS,
     FINDINGS,
@@ -24,7 +27,10 @@ from vprism_pipelines.tables import (
     PROPOSALS,
     RAW_ACTIONS,
     RAW_BARS,
+    RAW_FUNDAMENTALS,
     RAW_INSTRUMENTS,
+    RAW_QUOTES,
+    RAW_TICKS,
     SCORECARD,
     SHADOW_RUNS,
     SNAPSHOTS,
@@ -36,7 +42,27 @@ from vprism_pipelines.warehouse.market_tables import LATEST
 OWNERS = ["team:market-data"]
 PUBLISHED = dg.AssetKey(["published"])
 WRITER_POOL = "warehouse_writer"
-RAW_TABLES: Mapping[Dataset, Table] = {"bars": RAW_BARS, "actions": RAW_ACTIONS, "instruments": RAW_INSTRUMENTS}
+RAW_TABLES: Mapping[Dataset, Table] = {
+    "bars": RAW_BARS,
+    "actions": RAW_ACTIONS,
+    "instruments": RAW_INSTRUMENTS,
+    "fundamentals": RAW_FUNDAMENTALS,
+    "quotes": RAW_QUOTES,
+    "ticks": RAW_TICKS,
+}
+# What nothing else of the graph is made of: remembered, published, asked.
+BESIDE: Mapping[Dataset, tuple[Table, str]] = {
+    "fundamentals": (
+        CLEAN_FUNDAMENTALS,
+        "What companies reported, one row per figure, with the day from which it could be known."
+        " clean.fundamentals_as_of(ts) shows what was known at an instant, and nothing of what came later.",
+    ),
+    "quotes": (
+        CLEAN_QUOTES,
+        "What each provider quoted when it was asked. Quotes perish: nobody answers for the past.",
+    ),
+    "ticks": (CLEAN_TICKS, "Single trades of a session, kept because no provider keeps them for longer than a day."),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +82,7 @@ class Node:
         provider: For raw assets: whom to ask.
         dataset: For raw assets: what for.
         monthly: One partition per calendar month of sessions.
+        beside: Refreshed by the market's second job, so that it never holds up the bars.
     """
 
     key: tuple[str, ...]
@@ -70,6 +97,7 @@ class Node:
     provider: str | None = None
     dataset: Dataset = "bars"
     monthly: bool = False
+    beside: bool = False
     tags: dict[str, str] = field(default_factory=dict)
 
     @property
@@ -88,11 +116,7 @@ def raw_key(market: str, provider: str, dataset: str = "bars") -> tuple[str, ...
 def market_nodes(spec: MarketSpec) -> list[Node]:
     """Every asset of one market, upstream first."""
     code = spec.code
-    asked = [
-        (name, dataset)
-        for name in registry.for_market(code)
-        for dataset in (registry.entry(name).dataset, *registry.entry(name).also)
-    ]
+    asked = [(name, dataset) for name in registry.for_market(code) for dataset in registry.entry(name).datasets]
     # An answer about bars may carry corporate actions and descriptions too.
     feeding = {
         target: tuple(raw_key(code, name, dataset) for name, dataset in asked if dataset in (target, "bars"))
@@ -106,11 +130,13 @@ def market_nodes(spec: MarketSpec) -> list[Node]:
             " from it in the provider's own terms and units.",
             frozenset({"parquet", "python"}),
             code,
+            checks=() if name == "files" else ("stale_fallback",),
             pool=f"provider_{name}",
             market=code,
             provider=name,
             dataset=dataset,
             monthly=dataset == "bars" and not registry.entry(name).bulk,
+            beside=dataset in registry.entry(name).beside,
         )
         for name, dataset in asked
     ]
@@ -119,8 +145,14 @@ def market_nodes(spec: MarketSpec) -> list[Node]:
     golden_bars, sessions = ("golden", code, "bars"), ("golden", code, "sessions")
     events, factors = ("golden", code, "actions"), ("golden", code, "factors")
     findings = ("quality", code, "findings")
+    beside = [
+        Node(("clean", code, name), held, what, table, code, feeding[name], ("contract",), market=code, beside=True)
+        for name, (held, what) in BESIDE.items()
+        if any(dataset == name for _, dataset in asked)
+    ]
     return [
         *raw,
+        *beside,
         Node(
             bars,
             CLEAN_BARS,
@@ -282,7 +314,11 @@ def nodes(markets: Sequence[MarketSpec] | None = None) -> list[Node]:
         "The read-only snapshot that everyone queries: proven, immutable, swapped in atomically at the end of a run.",
         frozenset({"duckdb"}),
         "warehouse",
-        tuple(node.key for node in listed if node.layer in ("analytics", "quality")),
+        tuple(
+            node.key
+            for node in listed
+            if node.layer in ("analytics", "quality") or (node.layer == "clean" and node.beside)
+        ),
     )
     return [*listed, published]
 

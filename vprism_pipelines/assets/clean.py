@@ -34,6 +34,11 @@ def instruments(step: Step) -> Outcome:
     return _remember(step, "instruments")
 
 
+def beside(step: Step) -> Outcome:
+    """Clean and remember what is pulled beside the bars: fundamentals, quotes or ticks, as the asset is named."""
+    return _remember(step, step.node.key[-1])
+
+
 def _remember(step: Step, dataset: str) -> Outcome:
     house, spec, table = step.house, step.market, step.node.table
     with house.warehouse.connect() as connection:

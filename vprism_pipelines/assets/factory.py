@@ -12,7 +12,7 @@ import dagster as dg
 import duckdb
 import polars as pl
 
-from vprism_pipelines import __version__
+from vprism_pipelines import __version__, telemetry
 from vprism_pipelines.assets import catalog
 from vprism_pipelines.assets.catalog import Node
 from vprism_pipelines.assets.resources import house_of
@@ -144,7 +144,10 @@ def build(node: Node, body: Body) -> dg.AssetsDefinition:
     def materialise(context: dg.AssetExecutionContext) -> Iterator[dg.MaterializeResult[Any] | dg.AssetCheckResult]:
         started = time.perf_counter()
         try:
-            outcome = body(Step(context, house_of(context), node))
+            step = Step(context, house_of(context), node)
+            telemetry.start(step.house.settings)
+            with telemetry.span("asset", run=step.run_id, asset="/".join(node.key), provider=node.provider):
+                outcome = body(step)
         except VprismError as error:
             if error.context.get("check") in node.checks:
                 yield _refused(node, error)

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import dagster as dg
 
 from vprism_pipelines.assets import analytics, clean, findings, golden, operations, proposals, raw, scorecard, shadow
-from vprism_pipelines.assets.catalog import Node, nodes
+from vprism_pipelines.assets.catalog import BESIDE, Node, nodes
 from vprism_pipelines.assets.factory import Body, build
 
 # Layer and last part of the key -> body. Raw assets share one body: the provider is in the entry.
@@ -15,6 +15,7 @@ BODIES: Mapping[tuple[str, str], Body] = {
     ("clean", "bars"): clean.bars,
     ("clean", "actions"): clean.actions,
     ("clean", "instruments"): clean.instruments,
+    **{("clean", dataset): clean.beside for dataset in BESIDE},
     ("quality", "findings"): findings.findings,
     ("quality", "proposals"): proposals.proposals,
     ("quality", "scorecard"): scorecard.scorecard,

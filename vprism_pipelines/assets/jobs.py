@@ -1,4 +1,4 @@
-"""One job per market: from the providers' answers to the published snapshot, in one process."""
+"""Two jobs per market, each from the providers' answers to the published snapshot, in one process."""
 
 from __future__ import annotations
 
@@ -17,19 +17,39 @@ def job_name(spec: MarketSpec) -> str:
 
 def refresh_keys(spec: MarketSpec, providers: Sequence[str]) -> list[dg.AssetKey]:
     """Assets of a refresh that pulls from the given providers only."""
-    chosen = [node.asset_key for node in market_nodes(spec) if node.layer != "raw" or node.provider in providers]
+    nodes = [node for node in market_nodes(spec) if not node.beside]
+    chosen = [node.asset_key for node in nodes if node.layer != "raw" or node.provider in providers]
     return [*chosen, PUBLISHED]
 
 
+def beside_name(spec: MarketSpec) -> str:
+    return f"{spec.code}_beside"
+
+
+def beside_keys(spec: MarketSpec, providers: Sequence[str]) -> list[dg.AssetKey]:
+    """Assets of a pull of what stands beside the bars, from the given providers only: from raw to the snapshot."""
+    nodes = market_nodes(spec)
+    raw = [node for node in nodes if node.beside and node.layer == "raw" and node.provider in providers]
+    asked = {node.dataset for node in raw}
+    clean = [node for node in nodes if node.layer == "clean" and node.key[-1] in asked]
+    return [*(node.asset_key for node in (*raw, *clean)), PUBLISHED]
+
+
 def jobs() -> list[dg.UnresolvedAssetJobDefinition]:
-    """The refresh job of every market that has a provider."""
+    """The jobs of every market that has a provider: its refresh, and what stands beside the bars."""
+    return [job for spec in MARKETS.values() if registry.for_market(spec.code) for job in _jobs(spec)]
+
+
+def _jobs(spec: MarketSpec) -> list[dg.UnresolvedAssetJobDefinition]:
+    providers = registry.for_market(spec.code)
+    refresh, beside = refresh_keys(spec, providers), beside_keys(spec, providers)
+    described = [(job_name(spec), refresh, f"Pull, clean, believe, adjust, analyse and publish {spec.name}.")]
+    if len(beside) > 1:
+        what = f"Pull, clean and publish descriptions, fundamentals, quotes and ticks of {spec.name}."
+        described.append((beside_name(spec), beside, what))
     return [
         dg.define_asset_job(
-            job_name(spec),
-            selection=dg.AssetSelection.assets(*refresh_keys(spec, registry.for_market(spec.code))),
-            description=f"Pull, clean, believe, adjust, analyse and publish {spec.name}.",
-            tags={"market": spec.code},
+            name, selection=dg.AssetSelection.assets(*keys), description=what, tags={"market": spec.code}
         )
-        for spec in MARKETS.values()
-        if registry.for_market(spec.code)
+        for name, keys, what in described
     ]

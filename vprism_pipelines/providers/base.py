@@ -16,6 +16,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
+from functools import cache
 from typing import Literal, Protocol, get_args, runtime_checkable
 
 import polars as pl
@@ -233,6 +234,9 @@ RAW_FRAMES: Mapping[Dataset, Mapping[str, pl.DataType]] = {
     "bars": RAW_BARS,
     "actions": RAW_ACTIONS,
     "instruments": RAW_INSTRUMENTS,
+    "fundamentals": tables.RAW_FUNDAMENTALS.polars_schema,
+    "quotes": tables.RAW_QUOTES.polars_schema,
+    "ticks": tables.RAW_TICKS.polars_schema,
 }
 
 _RAW_DEFAULTS: Mapping[str, object] = {
@@ -265,13 +269,21 @@ def raw_frame(dataset: Dataset, columns: pl.DataFrame, payload: Payload) -> pl.D
         raise ValueError(f"not columns of raw {dataset}: {sorted(unknown)}")
     if "row" not in columns.columns:
         columns = columns.with_row_index("row")
-    missing = [
-        pl.lit(_RAW_DEFAULTS.get(name), dtype=dtype).alias(name)
-        for name, dtype in schema.items()
-        if name not in columns.columns and name != "fetch_id"
-    ]
-    return columns.with_columns(*missing, pl.lit(payload.fetch_id).alias("fetch_id")).select(
-        pl.col(name).cast(dtype) for name, dtype in schema.items()
+    casts, defaults = _expressions(dataset)
+    fetch_id = pl.lit(payload.fetch_id).alias("fetch_id")
+    given = {*columns.columns} - {"fetch_id"}
+    return columns.select(
+        casts[name] if name in given else fetch_id if name == "fetch_id" else defaults[name] for name in schema
+    )
+
+
+@cache
+def _expressions(dataset: Dataset) -> tuple[Mapping[str, pl.Expr], Mapping[str, pl.Expr]]:
+    """A raw frame's columns where a parser has them, and where it has not: made once, not for every answer."""
+    schema = RAW_FRAMES[dataset]
+    return (
+        {name: pl.col(name).cast(dtype) for name, dtype in schema.items()},
+        {name: pl.lit(_RAW_DEFAULTS.get(name), dtype=dtype).alias(name) for name, dtype in schema.items()},
     )
 
 

@@ -44,11 +44,13 @@ class Circuit:
     Attributes:
         until: End of the pause, UTC; None unless OPEN.
         cause: Error code of the failure that opened it (`BLOCKED`, `UNAVAILABLE`); empty while CLOSED.
+        spotless: No request had failed since the last one that did not.
     """
 
     state: CircuitState = CircuitState.CLOSED
     until: datetime | None = None
     cause: str = ""
+    spotless: bool = False
 
 
 class CircuitBreaker:
@@ -69,6 +71,8 @@ class CircuitBreaker:
 
     def look(self, provider: str) -> Circuit:
         """The circuit now; looking admits nobody."""
+        if self._spotless(provider):
+            return Circuit(spotless=True)
         with self._state.transaction() as db:
             return self._read(db, provider, self._clock())
 
@@ -77,6 +81,8 @@ class CircuitBreaker:
 
         Whoever is admitted must hand the circuit back to `settle`.
         """
+        if self._spotless(provider):
+            return Circuit(spotless=True)
         with self._state.transaction() as db:
             now = self._clock()
             circuit = self._read(db, provider, now)
@@ -92,6 +98,8 @@ class CircuitBreaker:
             admitted: What `admit` returned.
             failure: Error code of the failure, or None when the provider answered.
         """
+        if admitted.spotless and failure is None:
+            return  # the usual case: nothing is known, nothing is to be remembered
         probe = admitted.state is CircuitState.HALF_OPEN
         with self._state.transaction() as db:
             row = db.execute("SELECT failures, cooldown, open_until FROM circuits WHERE provider = ?", (provider,))
@@ -114,6 +122,10 @@ class CircuitBreaker:
         if admitted.state is CircuitState.HALF_OPEN:
             with self._state.transaction() as db:
                 self._pause(db, provider, self._clock())
+
+    def _spotless(self, provider: str) -> bool:
+        with self._state.reading() as db:
+            return db.execute("SELECT 1 FROM circuits WHERE provider = ?", (provider,)).fetchone() is None
 
     def _read(self, db: sqlite3.Connection, provider: str, now: float) -> Circuit:
         # No pause is longer than the policy's, whatever a clock that was set back makes it look like.

@@ -27,6 +27,8 @@ __all__ = ["Limiter", "Metered", "describe"]
 
 # Windows are this much longer than promised, for requests that travel at different speeds.
 _GUARD = 1.01
+# How often what no longer counts is thrown away, in seconds.
+_TIDY = 1.0
 # How often a process looks whether another one has finished its request.
 _LEASE_POLL = 0.05
 
@@ -78,6 +80,7 @@ class Limiter:
         self._lease = lease
         self._gates: dict[str, asyncio.Semaphore] = {}
         self._turns: dict[str, asyncio.Lock] = {}
+        self._tidied: dict[str, float] = {}
 
     def quota(self, provider: str) -> Quota:
         """The limits in force: the provider's own, capped by the installation's."""
@@ -177,6 +180,9 @@ class Limiter:
         return {name: Limit(most, self._minute * _GUARD * length) for name, (most, length) in minutes.items()}
 
     def _forget(self, db: sqlite3.Connection, account: str, now: float, windows: Mapping[str, Limit]) -> None:
+        if 0 <= now - self._tidied.get(account, -_TIDY) < _TIDY:
+            return
+        self._tidied[account] = now
         # A clock that was set back leaves grants in the future; they count from now, or we would wait for them.
         db.execute("UPDATE draws SET at = ? WHERE provider = ? AND at > ?", (now, account, now))
         db.execute("UPDATE flights SET expires = ? WHERE expires > ?", (now + self._lease, now + self._lease))
@@ -187,7 +193,9 @@ class Limiter:
 
     @staticmethod
     def _wait_for_lease(db: sqlite3.Connection, account: str, most: int, now: float) -> float:
-        flights = db.execute("SELECT id, expires, host, pid FROM flights WHERE provider = ?", (account,)).fetchall()
+        flights = db.execute(
+            "SELECT id, expires, host, pid FROM flights WHERE provider = ? AND expires > ?", (account, now)
+        ).fetchall()
         if len(flights) < most:
             return 0.0
         # The next run need not wait for the request of one that was killed.

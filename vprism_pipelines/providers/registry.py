@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib import import_module
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from vprism_pipelines.errors import UnknownProvider
-from vprism_pipelines.providers.base import Dataset, Provider, Request
+from vprism_pipelines.providers import installed
+from vprism_pipelines.providers.base import Provider, Request
+from vprism_pipelines.providers.entry import Entry
 
 if TYPE_CHECKING:
     from vprism_pipelines.providers.transport import Transport
@@ -22,43 +23,27 @@ def utc_now() -> datetime:
     return datetime.now(UTC)
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
-    """A provider before it is loaded.
-
-    Attributes:
-        title: Name people know it by.
-        where: `module:class` under this package.
-        markets: Markets it has assets in.
-        dataset: What its main requests ask for; their answers may carry other datasets too.
-        also: Datasets that need requests, and so raw assets, of their own.
-        own_process: It fetches through a child process, not through the transport.
-        network: Its pulls leave this machine.
-        synthetic: It invents its data.
-        bulk: One answer holds a whole history: its raw asset has no partitions.
-    """
-
-    title: str
-    where: str
-    markets: tuple[str, ...]
-    dataset: Dataset = "bars"
-    also: tuple[Dataset, ...] = ()
-    own_process: bool = False
-    network: bool = True
-    synthetic: bool = False
-    bulk: bool = False
-
-
-PROVIDERS: Mapping[str, Entry] = MappingProxyType(
+BUILT_IN: Mapping[str, Entry] = MappingProxyType(
     {
         "sample": Entry("Bundled US history", "sample:SampleProvider", ("us",), network=False, bulk=True),
         "files": Entry("Files of your own", "files:FilesProvider", ("us", "vn", "cn", "hk"), network=False, bulk=True),
-        "alpha_vantage": Entry("Alpha Vantage", "alpha_vantage:AlphaVantageProvider", ("us",), also=("actions",)),
+        "alpha_vantage": Entry(
+            "Alpha Vantage",
+            "alpha_vantage:AlphaVantageProvider",
+            ("us",),
+            also=("actions",),
+            beside=("instruments", "fundamentals"),
+        ),
         "nasdaq_data_link": Entry("Nasdaq Data Link", "nasdaq_data_link:NasdaqDataLinkProvider", ("us",)),
         "tencent": Entry("Tencent", "tencent:TencentProvider", ("cn", "hk")),
         "sina": Entry("Sina", "sina:SinaProvider", ("cn",)),
         "eastmoney": Entry("Eastmoney", "eastmoney:EastmoneyProvider", ("cn", "hk")),
-        "yahoo": Entry("Yahoo Finance", "yahoo:YahooProvider", ("us", "hk", "cn")),
+        "yahoo": Entry(
+            "Yahoo Finance",
+            "yahoo:YahooProvider",
+            ("us", "hk", "cn"),
+            beside=("instruments", "fundamentals", "quotes"),
+        ),
         "simulated": Entry(
             "Simulated exchange, vendor A (synthetic)",
             "simulated:SimulatedProvider",
@@ -78,6 +63,7 @@ PROVIDERS: Mapping[str, Entry] = MappingProxyType(
             "vnstock:KbsProvider",
             ("vn",),
             also=("instruments",),
+            beside=("quotes", "ticks"),
             own_process=True,
         ),
         "vci": Entry(
@@ -85,10 +71,17 @@ PROVIDERS: Mapping[str, Entry] = MappingProxyType(
             "vnstock:VciProvider",
             ("vn",),
             also=("actions", "instruments"),
+            beside=("fundamentals", "quotes"),
             own_process=True,
         ),
+        "tcbs": Entry("TCBS", "tcbs:TcbsProvider", ("vn",), also=("actions",), beside=("fundamentals",)),
+        "vndirect_finfo": Entry("VNDirect", "vndirect:VndirectProvider", ("vn",)),
     }
 )
+
+_entries, ADDED = installed.providers(BUILT_IN)
+PROVIDERS: Mapping[str, Entry] = MappingProxyType({**BUILT_IN, **_entries})
+"""Those of plugins among them; `ADDED` says what became of each provider a plugin offers."""
 
 
 def entry(name: str) -> Entry:
@@ -103,6 +96,11 @@ def entry(name: str) -> Entry:
         raise UnknownProvider(
             f"there is no provider {name!r}", hint=f"use one of: {', '.join(sorted(PROVIDERS))}", provider=name
         ) from None
+
+
+def hosts() -> dict[str, tuple[str, ...]]:
+    """Hosts that the providers of plugins may be asked at."""
+    return {name: item.hosts for name, item in PROVIDERS.items() if item.hosts}
 
 
 def for_market(market: str) -> list[str]:
@@ -144,7 +142,7 @@ def create(
     """
     item = entry(name)
     module, _, attribute = item.where.partition(":")
-    kind = getattr(import_module(f"{__package__}.{module}"), attribute)
+    kind = getattr(import_module(f"{item.package}.{module}".removeprefix(".")), attribute)
     way = kind.process(settings) if item.own_process and settings else None if item.own_process else transport
     provider: Provider = kind(way, clock=clock)
     return provider

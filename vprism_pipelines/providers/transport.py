@@ -7,24 +7,17 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import math
-import statistics
+import random
 import time
-from collections import defaultdict, deque
+from collections import defaultdict
 from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from types import MappingProxyType, TracebackType
 from typing import TYPE_CHECKING, Self
-from urllib.parse import urlsplit
-
-from tenacity import (
-    AsyncRetrying,
-    RetryCallState,
-    retry_if_result,
-    wait_random_exponential,
-)
+from urllib.parse import unquote, urlsplit
 
 from vprism_pipelines.errors import (
     Blocked,
@@ -38,14 +31,16 @@ from vprism_pipelines.providers.base import Payload, Quota, Request
 from vprism_pipelines.providers.breaker import BreakerPolicy, Circuit, CircuitBreaker, CircuitState
 from vprism_pipelines.providers.http_errors import REASON_HEADER, retry_after
 from vprism_pipelines.providers.quota import Limiter
-from vprism_pipelines.providers.redaction import REDACTED, redact
 from vprism_pipelines.providers.state import State
+from vprism_pipelines.providers.traffic import ProviderStats, Traffic
+from vprism_pipelines.redaction import REDACTED, redact
 from vprism_pipelines.settings import Settings
+from vprism_pipelines.telemetry import span
 
 if TYPE_CHECKING:  # httpx takes a fifth of a second to import; only those who send pay for it
     import httpx
 
-    from vprism_pipelines.providers.wire import Answer, Wire
+    from vprism_pipelines.providers.wire import Answer, Way, Wire
 
 __all__ = ["EGRESS", "REDACTED", "ProviderStats", "Transport", "redact"]
 
@@ -59,6 +54,8 @@ EGRESS: Mapping[str, Collection[str]] = MappingProxyType(
         "tencent": ("web.ifzq.gtimg.cn", "proxy.finance.qq.com", "qt.gtimg.cn"),
         "eastmoney": ("push2his.eastmoney.com",),
         "sina": ("quotes.sina.cn", "finance.sina.com.cn", "hq.sinajs.cn"),
+        "tcbs": ("apipubaws.tcbs.com.vn",),
+        "vndirect_finfo": ("finfo-api.vndirect.com.vn",),
     }
 )
 """Hosts, and all below them, that each provider may be asked at over https. Nothing else is ever contacted."""
@@ -66,38 +63,13 @@ EGRESS: Mapping[str, Collection[str]] = MappingProxyType(
 MAX_BODY = 64 << 20
 _RETRY_STATUSES = frozenset({429, 500, 502, 503, 504})
 _BLOCK_STATUSES = frozenset({403, 429, 451, 456, 999})
-_LONGEST_RETRY_AFTER = 60.0
 _LONGEST_BACKOFF = 60.0
 _MAX_REDIRECTS = 5
-_RETRY_BUDGET = 30.0
 _MAX_HEADER = 500
 _KEPT_HEADERS = frozenset(
     {"content-type", "date", "etag", "last-modified", "location", "retry-after", "server", "cf-ray", "cf-mitigated"}
 )
 _NO_SECRETS: Mapping[str, str] = MappingProxyType({})
-
-
-@dataclass(frozen=True, slots=True)
-class ProviderStats:
-    """What one provider was asked since the transport was made.
-
-    Attributes:
-        requests: HTTP requests put on the wire, retries and redirects included.
-        retries: Attempts after the first.
-        failures: Questions that ended blocked, limited, unavailable or damaged, after all retries.
-        refused: Questions never put: offline, not an allowed host, circuit open, quota used up.
-        bytes: Bytes of bodies received.
-        latency_p50_ms: Median of the last 500 answers; NaN before the first.
-        latency_p95_ms: Their 95th percentile.
-    """
-
-    requests: int
-    retries: int
-    failures: int
-    refused: int
-    bytes: int
-    latency_p50_ms: float
-    latency_p95_ms: float
 
 
 class Transport:
@@ -140,7 +112,7 @@ class Transport:
         self._max_body = max_body
         self._clock = clock
         self._sleep = sleep
-        self._hidden = frozenset({*settings.secrets(), *_passwords(settings.provider_base_urls)})
+        self._hidden = frozenset({*settings.secrets(), *_passwords(settings)})
         self._state = State(state_path)
         self._breaker = CircuitBreaker(self._state, breaker, clock=clock)
         self._limiter = Limiter(
@@ -152,8 +124,8 @@ class Transport:
             sleep=sleep,
             lease=settings.provider_timeout + 30.0,
         )
-        self._tallies: dict[str, _Tally] = defaultdict(_Tally)
-        self._open_wire: tuple[asyncio.AbstractEventLoop, Wire] | None = None
+        self._traffic: defaultdict[str, Traffic] = defaultdict(partial(Traffic, settings.provider_retry_share))
+        self._wires: tuple[asyncio.AbstractEventLoop, dict[Way, Wire]] | None = None
 
     async def __aenter__(self) -> Self:
         return self
@@ -165,15 +137,15 @@ class Transport:
 
     async def aclose(self) -> None:
         """Close connections and the state file. The next `send` opens them again."""
-        opened, self._open_wire = self._open_wire, None
-        if opened is not None:
-            await opened[1].aclose()
+        opened, self._wires = self._wires, None
+        for wire in opened[1].values() if opened else ():
+            await wire.aclose()
         self._limiter.release()
         self._state.close()
 
     def stats(self) -> dict[str, ProviderStats]:
         """Counters by provider, since the transport was made."""
-        return {provider: tally.snapshot() for provider, tally in sorted(self._tallies.items())}
+        return {provider: traffic.stats() for provider, traffic in sorted(self._traffic.items())}
 
     async def send(self, request: Request, *, secrets: Mapping[str, str] = _NO_SECRETS) -> Payload:
         """Ask, within the provider's quota, as often as retrying makes sense.
@@ -194,7 +166,7 @@ class Transport:
         try:
             return await self._ask(errand, secrets)
         except ProviderError as refusal:
-            self._tallies[request.provider].refused += 1
+            self._traffic[request.provider].refused += 1
             return errand.failed(refusal)
 
     async def _ask(self, errand: _Errand, secrets: Mapping[str, str]) -> Payload:
@@ -202,12 +174,11 @@ class Transport:
         provider = errand.request.provider
         if self._settings.offline:
             raise Unavailable("offline: VPRISM_OFFLINE is set, nothing is sent")
-        wire = self._wire()
+        wire = self._wire(provider)
         outgoing = self._outgoing(wire, errand.request, secrets)
-        _require_closed(self._breaker.look(provider))
         async with self._limiter.gate(provider):
-            circuit = self._breaker.admit(provider)
-            _require_closed(circuit)  # again: it may have opened while others held the gate
+            circuit = self._breaker.admit(provider)  # not before: it may open while others hold the gate
+            _require_closed(circuit)
             probe = circuit.state is CircuitState.HALF_OPEN
             attempts = 1 if probe else 1 + self._settings.provider_retry_attempts
             try:
@@ -218,15 +189,18 @@ class Transport:
             self._breaker.settle(provider, circuit, _failure(payload))
             return payload
 
-    def _wire(self) -> Wire:
-        from vprism_pipelines.providers.wire import Wire
+    def _wire(self, provider: str) -> Wire:
+        from vprism_pipelines.providers.wire import Way, open_wire
 
         loop = asyncio.get_running_loop()
-        if self._open_wire is None or self._open_wire[0] is not loop:
+        if self._wires is None or self._wires[0] is not loop:
             # Connections and waiting places of an event loop that is gone are of no use to this one.
             self._limiter.release()
-            self._open_wire = loop, Wire(deadline=self._settings.provider_timeout, max_body=self._max_body)
-        return self._open_wire[1]
+            self._wires = loop, {}
+        way, wires = Way.of(provider, self._settings), self._wires[1]
+        if way not in wires:
+            wires[way] = open_wire(way, deadline=self._settings.provider_timeout, max_body=self._max_body)
+        return wires[way]
 
     def _outgoing(self, wire: Wire, request: Request, secrets: Mapping[str, str]) -> httpx.Request:
         base = self._settings.provider_base_urls.get(request.provider)
@@ -252,45 +226,37 @@ class Transport:
 
     async def _persist(self, wire: Wire, errand: _Errand, outgoing: httpx.Request, attempts: int) -> Payload:
         """Attempt until there is an answer, the attempts are used up or the provider's retry budget is."""
-        provider, tally = errand.request.provider, self._tallies[errand.request.provider]
-        jittered = wait_random_exponential(multiplier=self._settings.provider_backoff_factor, max=_LONGEST_BACKOFF)
-
-        def pause(state: RetryCallState) -> float:
-            return max(_attempted(state).wait, jittered(state))
-
-        def before_pause(state: RetryCallState) -> None:
-            tally.retries += 1
-            tally.budget -= 1
-            summary, seconds = errand.summary(_attempted(state).payload), state.upcoming_sleep
-            logger.info("%s: %s, attempt %d in %.1f s", provider, summary, state.attempt_number + 1, seconds)
-
-        retrying = AsyncRetrying(
-            retry=retry_if_result(lambda attempt: attempt.again),
-            stop=lambda state: state.attempt_number >= attempts or tally.budget < 1,
-            wait=pause,
-            before_sleep=before_pause,
-            sleep=self._sleep,
-            retry_error_callback=_attempted,
-        )
-        last: _Attempt = await retrying(self._attempt, wire, errand, outgoing)
-        if _failure(last.payload) or last.payload.error:
-            tally.failures += 1
+        provider, traffic = errand.request.provider, self._traffic[errand.request.provider]
+        for number in range(1, attempts + 1):
+            attempt = await self._attempt(wire, errand, outgoing)
+            if not attempt.again or number == attempts or traffic.budget < 1:
+                break
+            longest = min(self._settings.provider_backoff_factor * 2.0 ** (number - 1), _LONGEST_BACKOFF)
+            seconds = max(attempt.wait, random.uniform(0.0, longest))  # noqa: S311
+            traffic.retry()
+            summary = errand.summary(attempt.payload)
+            logger.info("%s: %s, attempt %d in %.1f s", provider, summary, number + 1, seconds)
+            await self._sleep(seconds)
+        if _failure(attempt.payload) or attempt.payload.error:
+            traffic.failures += 1
         else:
-            tally.earn(retrying.statistics["attempt_number"] - 1)
-        return last.payload
+            traffic.answered(number - 1)
+        return attempt.payload
 
     async def _attempt(self, wire: Wire, errand: _Errand, outgoing: httpx.Request) -> _Attempt:
         """One attempt, redirects on the same server followed; every request draws on the quota, or raises."""
-        provider, tally = errand.request.provider, self._tallies[errand.request.provider]
+        provider, traffic = errand.request.provider, self._traffic[errand.request.provider]
         try:
             for _ in range(1 + _MAX_REDIRECTS):
                 async with self._limiter.permit(provider, errand.request.cost):
-                    tally.requests += 1
+                    traffic.requests += 1
                     started = time.perf_counter()
-                    answer = await wire.exchange(outgoing)
+                    with span("request", provider=provider) as attempt:
+                        answer = await wire.exchange(outgoing)
+                        attempt.note(status=answer.status, bytes=answer.size)
                     latency_ms = (time.perf_counter() - started) * 1000
-                tally.bytes += answer.size
-                tally.latencies.append(latency_ms)
+                traffic.bytes += answer.size
+                traffic.latencies.append(latency_ms)
                 if answer.onward is None:
                     break
                 outgoing = answer.onward
@@ -298,7 +264,7 @@ class Transport:
             return _Attempt(errand.failed(error), again=error.retryable)
         payload = errand.answered(answer, latency_ms)
         wait = retry_after(payload.headers, payload.fetched_at) or 0.0
-        again = payload.status in _RETRY_STATUSES and wait <= _LONGEST_RETRY_AFTER
+        again = payload.status in _RETRY_STATUSES and wait <= self._settings.provider_patience
         return _Attempt(payload, again, wait)
 
 
@@ -339,36 +305,6 @@ class _Errand:
         return datetime.fromtimestamp(self.clock(), UTC)
 
 
-@dataclass(slots=True)
-class _Tally:
-    """Counters of one provider, and the retries it may still cost us."""
-
-    requests: int = 0
-    retries: int = 0
-    failures: int = 0
-    refused: int = 0
-    bytes: int = 0
-    latencies: deque[float] = field(default_factory=lambda: deque(maxlen=500))
-    budget: float = _RETRY_BUDGET
-
-    def earn(self, retries: int) -> None:
-        """Retries that led to an answer cost nothing; an answer at once earns a fifth of one."""
-        self.budget = min(_RETRY_BUDGET, self.budget + max(retries, 0.2))
-
-    def snapshot(self) -> ProviderStats:
-        p50 = p95 = math.nan
-        if self.latencies:
-            cuts = statistics.quantiles([*self.latencies, self.latencies[-1]], n=20, method="inclusive")
-            p50, p95 = cuts[9], cuts[18]
-        return ProviderStats(self.requests, self.retries, self.failures, self.refused, self.bytes, p50, p95)
-
-
-def _attempted(state: RetryCallState) -> _Attempt:
-    assert state.outcome is not None
-    attempt: _Attempt = state.outcome.result()
-    return attempt
-
-
 def _failure(payload: Payload) -> str | None:
     """What an outcome says about the provider's health: the code of its failure, or None when it answered."""
     status = payload.status
@@ -384,15 +320,17 @@ def _require_closed(circuit: Circuit) -> None:
         raise kind(f"circuit open until {circuit.until:%Y-%m-%dT%H:%M:%SZ}: the last requests all failed")
 
 
-def _passwords(bases: Mapping[str, str]) -> Iterable[str]:
-    """Passwords inside the configured base URLs; checks the URLs on the way."""
-    for provider, base in bases.items():
-        parts = urlsplit(base)
-        if parts.scheme not in ("http", "https") or not parts.hostname:
-            raise InvalidConfiguration(
-                f"the base URL of {provider} is not an http or https URL",
-                hint='VPRISM_PROVIDER_BASE_URLS looks like {"yahoo": "http://127.0.0.1:8080"}',
-                provider=provider,
-            )
-        if parts.password:
-            yield parts.password
+def _passwords(settings: Settings) -> Iterable[str]:
+    """Passwords inside the configured base URLs and proxies; checks the URLs on the way."""
+    places = [("VPRISM_PROVIDER_BASE_URLS", "base URL", settings.provider_base_urls)]
+    places += [("VPRISM_PROXIES", "proxy", settings.proxies)]
+    for variable, what, urls in places:
+        for provider, url in urls.items():
+            parts = urlsplit(url)
+            if parts.scheme not in ("http", "https") or not parts.hostname:
+                raise InvalidConfiguration(
+                    f"the {what} of {provider} is not an http or https URL",
+                    hint=f'{variable} looks like {{"yahoo": "http://127.0.0.1:8080"}}',
+                    provider=provider,
+                )
+            yield from filter(None, (parts.password, unquote(parts.password or "")))

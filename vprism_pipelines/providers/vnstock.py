@@ -13,10 +13,11 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from typing import TYPE_CHECKING, ClassVar
 
-from vprism_pipelines.errors import InvalidInput, InvalidRange, Unavailable, UnknownSymbol
+from vprism_pipelines.errors import InvalidInput, InvalidRange, ProviderError, Unavailable, UnknownSymbol
 from vprism_pipelines.market.spec import VN
 from vprism_pipelines.market.symbols import parse_canonical, to_provider
 from vprism_pipelines.providers import vnstock_parse
@@ -29,7 +30,21 @@ if TYPE_CHECKING:
 
 __all__ = ["KbsProvider", "VciProvider", "VnstockChild"]
 
-_OPERATIONS: Mapping[Dataset, str] = {"bars": "history", "instruments": "listing", "actions": "events"}
+_OPERATIONS: Mapping[Dataset, str] = {
+    "bars": "history",
+    "instruments": "listing",
+    "actions": "events",
+    "quotes": "board",
+    "ticks": "trades",
+}
+# What is asked about a company's figures: statement, period, and what it costs of vnstock's quota, which counts the
+# look-up of the kind of company, too.
+_REPORTS: tuple[tuple[str, str], ...] = (
+    *((name, period) for name in ("balance_sheet", "income_statement", "cash_flow") for period in ("quarter", "year")),
+    ("ratio", "quarter"),
+)
+_REPORT_COST = 2
+_BOARD_SYMBOLS = 50
 # vnstock's names of indices where they are not VCI's own.
 _INDEX_NAMES: Mapping[str, str] = {
     "HNXUpcomIndex": "UPCOMINDEX",
@@ -50,6 +65,7 @@ _QUOTA = Quota(
     source="vnstock's own limiter (vnai), guest: 20 a minute, 1,200 an hour, 5,000 a day; we keep below the first",
 )
 _ROLLING = re.compile(r"F\d[MQ]$")
+_KEPT = timedelta(hours=15)  # quotes and trades of a session are there until the next one opens
 _AHEAD = timedelta(days=60)  # ex-dates are announced before they come
 _LICENCE = (
     "vnstock is source-available: personal, study and research use, no redistribution, no product that gives third "
@@ -70,7 +86,7 @@ class _VnstockProvider:
     """
 
     name: str
-    parser_version: str = "1"
+    parser_version: str = "2"
     _title: ClassVar[str]
     _history: ClassVar[str]
     _windows: ClassVar[Mapping[Dataset, timedelta]]
@@ -97,12 +113,15 @@ class _VnstockProvider:
             history=self._history,
             quota=_QUOTA,
             licence=_LICENCE,
+            perishable=_KEPT,
         )
 
     def plan(
         self, market: str, dataset: Dataset, symbols: Sequence[str], start: date, end: date, now: datetime
     ) -> list[Request]:
         """One request per symbol and window, of shares only for actions; one for the whole listing. None after today.
+
+        Quotes take one per fifty symbols and trades one per symbol, both about today; figures eight per company.
 
         Raises:
             InvalidInput: Another market, or a dataset this provider does not have.
@@ -121,10 +140,18 @@ class _VnstockProvider:
             raise InvalidRange(
                 f"no sessions from {start} to {end}", hint=f"use a range that begins by {min(end, today)}"
             )
+        named = list(dict.fromkeys(symbols))
+        if dataset == "quotes":
+            chunks = [named[first : first + _BOARD_SYMBOLS] for first in range(0, len(named), _BOARD_SYMBOLS)]
+            return [self._board(chunk, today) for chunk in chunks]
+        if dataset == "ticks":
+            return [self._request(dataset, symbol, today, today) for symbol in named]
+        shares = [symbol for symbol in named if dataset == "bars" or parse_canonical(symbol).asset == "STOCK"]
+        if dataset == "fundamentals":
+            return [question for symbol in shares for question in self._figures(symbol, start, min(end, today))]
         return [
             self._request(dataset, symbol, first, last)
-            for symbol in dict.fromkeys(symbols)
-            if dataset == "bars" or parse_canonical(symbol).asset == "STOCK"
+            for symbol in shares
             for first, last in _split(start, min(end, today), self._windows[dataset])
         ]
 
@@ -154,7 +181,13 @@ class _VnstockProvider:
         Raises:
             ProviderError: There is no data in it; the class says why.
         """
-        return vnstock_parse.parse(payload)
+        try:
+            return vnstock_parse.parse(payload)
+        except ProviderError as error:
+            error.hint = (
+                error.hint or f"the format of {self.name} may have changed: the archived payload shows what came"
+            )
+            raise
 
     async def aclose(self) -> None:
         """End the child process, also for the provider it is shared with; asking again starts another."""
@@ -170,11 +203,13 @@ class _VnstockProvider:
         return await self._child.ask(
             {
                 "source": self.name.upper(),
-                "op": _OPERATIONS[request.dataset],
+                "op": request.url.rpartition("/")[2] or _OPERATIONS[request.dataset],
                 "symbol": _INDEX_NAMES.get(symbol, symbol) if symbol else None,
                 "index": request.symbol is not None and parse_canonical(request.symbol).asset == "INDEX",
                 "start": request.start.isoformat() if request.start else None,
                 "end": end.isoformat() if end else None,
+                "calls": request.cost,
+                **request.params,
             }
         )
 
@@ -189,8 +224,25 @@ class _VnstockProvider:
             provider_symbol=self._spelling(symbol) if symbol else None,
             start=start,
             end=end,
-            url=f"vnstock://{self.name}/{_OPERATIONS[dataset]}",
+            url=f"vnstock://{self.name}/{_OPERATIONS.get(dataset, 'company')}",
         )
+
+    def _board(self, symbols: Sequence[str], today: date) -> Request:
+        spelled = ",".join(self._spelling(symbol) for symbol in symbols)
+        return replace(self._request("quotes", None, today, today), params={"symbols": spelled})
+
+    def _figures(self, symbol: str, start: date, end: date) -> Iterator[Request]:
+        """Statements by quarter and by year, ratios, and the company itself: each is part of the answer."""
+        company = self._request("fundamentals", symbol, start, end)
+        yield replace(company, part="company")
+        for statement, period in _REPORTS:
+            yield replace(
+                company,
+                url=f"vnstock://{self.name}/figures",
+                params={"statement": statement, "period": period},
+                cost=_REPORT_COST,
+                part=f"{statement}_{period}",
+            )
 
     def _spelling(self, symbol: str) -> str:
         code = to_provider(symbol, self.name)
@@ -210,7 +262,12 @@ class KbsProvider(_VnstockProvider):
     name = "kbs"
     _title = "KB Securities Vietnam, through vnstock"
     _history = "daily bars since listing, a year a request; back-adjusted, rewritten after every ex-date"
-    _windows: ClassVar[Mapping[Dataset, timedelta]] = {"bars": timedelta(days=365), "instruments": timedelta()}
+    _windows: ClassVar[Mapping[Dataset, timedelta]] = {
+        "bars": timedelta(days=365),
+        "instruments": timedelta(),
+        "quotes": timedelta(),
+        "ticks": timedelta(),
+    }
 
 
 class VciProvider(_VnstockProvider):
@@ -224,6 +281,8 @@ class VciProvider(_VnstockProvider):
         "bars": timedelta(days=7 * 365),
         "instruments": timedelta(),
         "actions": timedelta(days=10 * 365),
+        "fundamentals": timedelta(),
+        "quotes": timedelta(),
     }
 
 

@@ -154,7 +154,7 @@ class VnstockChild:
                 raise Unavailable("interrupted while the vnstock process started")
             self._asked += 1
             began = time.monotonic()
-            self._free_at = began + 60.0 / self.calls_per_minute
+            self._free_at = began + 60.0 / self.calls_per_minute * question.get("calls", 1)
             process.send({"id": self._asked, **question})
             reply = process.receive(self._answer_timeout)
             content = reply.get("error", reply.get("answer"))

@@ -25,6 +25,7 @@ from vprism_pipelines.errors import Malformed, NoData
 from vprism_pipelines.market.symbols import parse_canonical
 from vprism_pipelines.providers.base import Parsed, Payload, raw_frame
 from vprism_pipelines.providers.http_errors import load_json, raise_for_payload
+from vprism_pipelines.providers.vnstock_datasets import parse_dataset
 from vprism_pipelines.providers.window import within
 
 VERIFIED = "4.0.8"
@@ -66,6 +67,9 @@ def parse(payload: Payload) -> Parsed:
         if symbol.upper() != (payload.request.provider_symbol or symbol).upper():
             raise _malformed(payload, f"rows of {symbol}")
         return _bars(payload, symbol, _columns(payload, content["data_day"], _KBS))
+    other = parse_dataset(payload, content)
+    if other is not None:
+        return other
     charts = content.get("data") if isinstance(content, dict) else content
     if isinstance(charts, list) and all(isinstance(chart, dict) and "t" in chart for chart in charts):
         return _chart(payload, charts)
@@ -95,7 +99,10 @@ def _vnstock(payload: Payload, content: Any) -> Parsed:
         case "events", _:
             parsed = _actions(payload, symbol, rows)
         case question:
-            raise _malformed(payload, f"an answer to an unknown question {question}")
+            read = parse_dataset(payload, rows)
+            if read is None:
+                raise _malformed(payload, f"something else than an answer to {question}")
+            parsed = read
     return Parsed(parsed.frames, (*notes, *parsed.notes))
 
 
@@ -200,7 +207,7 @@ def _numbers(payload: Payload, name: str, values: Sequence[Any] | None) -> pl.Se
 
 
 def _instruments(payload: Payload, rows: Any) -> Parsed:
-    columns = _columns(payload, rows, {name: name for name in ("symbol", "type", "organ_name", "exchange")})
+    columns = _columns(payload, rows, {name: name for name in ("symbol", "type", "organ_name", "exchange", "sector")})
     instruments = (
         pl.DataFrame([_texts(name, values) for name, values in columns.items()])
         .with_row_index("row")
@@ -208,6 +215,7 @@ def _instruments(payload: Payload, rows: Any) -> Parsed:
         .select(
             "row",
             "exchange",
+            "sector",
             raw_symbol="symbol",
             asset=pl.col("type").str.to_lowercase().replace_strict(_ASSETS, default=None, return_dtype=pl.String),
             name="organ_name",

@@ -38,6 +38,8 @@ from pathlib import Path
 from typing import Any, TextIO
 from urllib.parse import urlsplit
 
+SECTOR_LEVEL = 2  # of the four levels of the industry classification: its supersectors
+MOST_TRADES = 30_000  # what vnstock cuts trades to
 QUOTA_WAIT = 60.0  # seconds: the shortest window of vnstock's limiter
 
 _PROCESS = {
@@ -101,6 +103,8 @@ class Quarantine:
         self.refused: dict[str, None] = {}
         self.last: tuple[int, bytes] | None = None
         """Status and body of the latest HTTP answer to the current question."""
+        self.heard: dict[str, bytes] = {}
+        """Bodies of all answers to the current question, by path."""
 
     def install(self) -> None:
         """Raise the walls. They cannot be taken down again: audit hooks are for ever."""
@@ -131,6 +135,7 @@ class Quarantine:
             self.last = None
             response = send(session, request, **{**options, "timeout": self.timeout})
             self.last = response.status_code, response.content
+            self.heard[parts.path] = response.content
             return response
 
         requests.Session.send = guarded  # type: ignore[method-assign, assignment]
@@ -200,7 +205,16 @@ class Vnstock:
             Failure: There is no answer, and why.
         """
         self.quarantine.last = None
-        ask = {"history": self._history, "listing": self._listing, "events": self._events}[question["op"]]
+        self.quarantine.heard.clear()
+        ask = {
+            "history": self._history,
+            "listing": self._listing,
+            "events": self._events,
+            "board": self._board,
+            "trades": self._trades,
+            "figures": self._figures,
+            "company": self._company,
+        }[question["op"]]
         try:
             found = ask(question)
             failure = None if found["rows"] else self._explain(ValueError("an empty table"))
@@ -231,7 +245,49 @@ class Vnstock:
         return {"symbol": symbol, "asset_type": asset_type, "rows": rows}
 
     def _listing(self, question: Mapping[str, Any]) -> dict[str, Any]:
-        return {"rows": _records(self.package.Listing(source=question["source"]).symbols_by_exchange())}
+        listing = self.package.Listing(source=question["source"])
+        rows = _records(listing.symbols_by_exchange())
+        if question["source"] == "VCI":
+            industries = _records(listing.symbols_by_industries(lang="en"))
+            sectors = {row["symbol"]: row["icb_name"] for row in industries if row["icb_level"] == SECTOR_LEVEL}
+            rows = [{**row, "sector": sectors.get(row["symbol"])} for row in rows]
+        return {"rows": rows}
+
+    # The answers below are handed on as the source gave them: vnstock's tables lack the instants and the dates.
+
+    def _board(self, question: Mapping[str, Any]) -> dict[str, Any]:
+        symbols = question["symbols"].split(",")
+        self.package.Trading(source=question["source"], symbol=symbols[0]).price_board(symbols_list=symbols)
+        return {"rows": self._heard("/price/symbols/getList", "/stock/iss")}
+
+    def _trades(self, question: Mapping[str, Any]) -> dict[str, Any]:
+        quote = self.package.Quote(source=question["source"], symbol=question["symbol"], show_log=False)
+        quote.intraday(page_size=MOST_TRADES)
+        return {"symbol": question["symbol"], "rows": self._heard(f"/trade/history/{question['symbol']}")}
+
+    def _figures(self, question: Mapping[str, Any]) -> dict[str, Any]:
+        """Periods of a statement or of the ratios, as many as vnstock grants."""
+        try:
+            finance = self.package.Finance(
+                source=question["source"], symbol=question["symbol"], period=question["period"]
+            )
+        except ValueError as error:
+            raise Failure("NOT_FOUND", f"vnstock has no accounts of {question['symbol']!r}: {error}") from error
+        table = getattr(finance, question["statement"])(dropna=False)
+        said = self._heard("/financial-statement", "/statistics-financial")
+        periods = said.get(f"{question['period']}s", []) if isinstance(said, dict) else said
+        granted = sum(name not in ("item", "item_en", "item_id") for name in table.columns)
+        return {"symbol": question["symbol"], "rows": periods[:granted]}
+
+    def _company(self, question: Mapping[str, Any]) -> dict[str, Any]:
+        self.package.Company(source=question["source"], symbol=question["symbol"]).overview()
+        return {"symbol": question["symbol"], "rows": self._heard("/company/details")}
+
+    def _heard(self, *endings: str) -> Any:
+        """What the source said at the first of these paths, without its envelope; nothing where it was not asked."""
+        body = next((body for path, body in self.quarantine.heard.items() if path.endswith(endings)), b"[]")
+        content = json.loads(body)
+        return content.get("data", []) if isinstance(content, dict) else content
 
     def _events(self, question: Mapping[str, Any]) -> dict[str, Any]:
         try:

@@ -93,6 +93,10 @@ class WebProvider(ABC):
         """API keys by parameter or header name, read at this moment; None: one is needed and there is none."""
         return {}
 
+    def _spelling(self, symbol: str) -> str:
+        """A canonical symbol as this provider writes it; providers of plugins bring their own."""
+        return to_provider(symbol, self.name)
+
     def _refusal(self, request: Request, kind: type[ProviderError], reason: str) -> Payload:
         return Payload(request, 0, b"", self._clock(), headers={REASON_HEADER: reason}, error=kind.code)
 
@@ -118,7 +122,7 @@ class WebProvider(ABC):
         Raises:
             UnknownSymbol: The provider cannot spell a symbol.
         """
-        spelled = {symbol: to_provider(symbol, self.name) for symbol in symbols}
+        spelled = {symbol: self._spelling(symbol) for symbol in symbols}
         asking = [
             (symbol, spelling, span, *ask(spelling, span)) for symbol, spelling in spelled.items() for span in spans
         ]

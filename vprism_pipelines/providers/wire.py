@@ -9,10 +9,12 @@ import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
+from importlib.util import find_spec
 
 import httpx
 
 from vprism_pipelines.errors import InvalidConfiguration, Malformed, Unavailable
+from vprism_pipelines.settings import Settings
 
 # httpx logs every URL, keys included, and httpcore every response header: nothing of that may reach a handler.
 for _name in ("httpx", *(f"httpcore.{part}" for part in ("connection", "http11", "http2", "proxy", "socks"))):
@@ -21,6 +23,25 @@ for _name in ("httpx", *(f"httpcore.{part}" for part in ("connection", "http11",
 _CONNECT_SECONDS = 10.0
 _MAX_COOKIES = 100
 _LOOPBACK = ("all://127.0.0.1", "all://localhost", "all://[::1]")
+
+
+@dataclass(frozen=True, slots=True)
+class Way:
+    """How requests of a provider travel.
+
+    Attributes:
+        proxy: URL of the proxy they go through; None: the environment's, if it names one.
+        browser: Whose TLS handshake they wear; empty: their own.
+    """
+
+    proxy: str | None = None
+    browser: str = ""
+
+    @classmethod
+    def of(cls, provider: str, settings: Settings) -> Way:
+        """As configured; nobody can wear a browser's handshake where curl_cffi is not installed."""
+        browser = settings.impersonate.get(provider, "")
+        return cls(settings.proxies.get(provider), browser if browser and find_spec("curl_cffi") else "")
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,9 +63,10 @@ class Answer:
 
 
 class Wire:
-    """A pool of connections. Environment proxies are honoured, except for this machine itself.
+    """A pool of connections. Proxies are honoured, except for this machine itself.
 
     Args:
+        way: How requests travel.
         deadline: Seconds for one exchange, from connecting to the last byte.
         max_body: Bytes of decoded body; longer ones are not read.
 
@@ -52,7 +74,7 @@ class Wire:
         InvalidConfiguration: The environment names a proxy of a kind that is not supported.
     """
 
-    def __init__(self, *, deadline: float, max_body: int) -> None:
+    def __init__(self, way: Way, *, deadline: float, max_body: int) -> None:
         self._deadline = deadline
         self._max_body = max_body
         try:
@@ -61,6 +83,7 @@ class Wire:
                 timeout=httpx.Timeout(deadline, connect=min(deadline, _CONNECT_SECONDS), pool=None),
                 limits=httpx.Limits(max_connections=None, max_keepalive_connections=32, keepalive_expiry=30.0),
                 mounts=dict.fromkeys(_LOOPBACK),
+                proxy=way.proxy,
                 verify=_tls(),
                 follow_redirects=False,
             )
@@ -127,7 +150,7 @@ class Wire:
                 finally:
                     await response.aclose()
         except (TimeoutError, httpx.TimeoutException) as error:
-            raise Unavailable(f"no complete answer within {self._deadline:g} s") from error
+            raise too_late(self._deadline) from error
         except (httpx.LocalProtocolError, httpx.UnsupportedProtocol, httpx.InvalidURL, ValueError) as error:
             raise Malformed(f"the request cannot be sent: {error}") from error
         except zlib.error as error:
@@ -142,26 +165,71 @@ class Wire:
             dict(response.headers),
             body,
             response.num_bytes_downloaded,
-            onward if onward is not None and _same_server(request.url, onward.url) else None,
+            onward if onward is not None and same_server(request.url, onward.url) else None,
         )
 
     async def _body(self, response: httpx.Response) -> bytes:
-        encoding = response.headers.get("content-encoding", "identity").strip().lower()
+        body = Body(response.headers, self._max_body)
+        async for chunk in response.aiter_raw():
+            body.feed(chunk)
+        return body.whole()
+
+
+class Body:
+    """A body that arrives piece by piece: decoded, and never longer than allowed.
+
+    Args:
+        headers: Of the answer.
+        most: Bytes, decoded.
+
+    Raises:
+        Malformed: It is in an encoding that was not asked for, says that it is too long, or turns out to be.
+        zlib.error: It is damaged.
+    """
+
+    def __init__(self, headers: Mapping[str, str], most: int) -> None:
+        encoding = headers.get("content-encoding", "identity").strip().lower()
         if encoding not in ("", "identity", "gzip", "x-gzip", "deflate"):
             raise Malformed(f"the body is encoded as {encoding}, not gzip")
-        inflate = None if encoding in ("", "identity") else _Inflate()
-        too_large = Malformed(f"the body is too large: more than {self._max_body} bytes")
-        if int(response.headers.get("content-length", 0)) > self._max_body:
-            raise too_large
-        body = bytearray()
-        async for chunk in response.aiter_raw():
-            room = self._max_body - len(body)
-            body += chunk if inflate is None else inflate.feed(chunk, room + 1)
-            if len(body) > self._max_body:
-                raise too_large
-        if inflate is not None and inflate.unfinished:
+        self._inflate = None if encoding in ("", "identity") else _Inflate()
+        self._most = most
+        self._held = bytearray()
+        if int(headers.get("content-length", 0)) > most:
+            raise too_long(most)
+
+    def feed(self, piece: bytes) -> None:
+        """The next piece, as it crossed the wire."""
+        room = self._most - len(self._held)
+        self._held += piece if self._inflate is None else self._inflate.feed(piece, room + 1)
+        if len(self._held) > self._most:
+            raise too_long(self._most)
+
+    def whole(self) -> bytes:
+        """All of it.
+
+        Raises:
+            Unavailable: Something is missing at its end.
+        """
+        if self._inflate is not None and self._inflate.unfinished:
             raise Unavailable("the compressed body ends early")
-        return bytes(body)
+        return bytes(self._held)
+
+
+def too_late(deadline: float) -> Unavailable:
+    return Unavailable(f"no complete answer within {deadline:g} s")
+
+
+def too_long(most: int) -> Malformed:
+    return Malformed(f"the body is too large: more than {most} bytes")
+
+
+def open_wire(way: Way, *, deadline: float, max_body: int) -> Wire:
+    """The wire for a way; arguments as for `Wire`."""
+    if way.browser:
+        from vprism_pipelines.providers.impersonation import BrowserWire
+
+        return BrowserWire(way, deadline=deadline, max_body=max_body)
+    return Wire(way, deadline=deadline, max_body=max_body)
 
 
 class _Inflate:
@@ -194,7 +262,7 @@ def _tls() -> ssl.SSLContext:
     return httpx.create_ssl_context()
 
 
-def _same_server(here: httpx.URL, there: httpx.URL) -> bool:
+def same_server(here: httpx.URL, there: httpx.URL) -> bool:
     if here.host != there.host:
         return False
     upgraded = (here.scheme, there.scheme, here.port, there.port) == ("http", "https", None, None)

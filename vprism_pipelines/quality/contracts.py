@@ -5,15 +5,21 @@ pandera is imported when a contract is first used: it is too heavy for the start
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
-from vprism_pipelines.tables import POLARS, SYMBOL_PATTERN, Table
+from vprism_pipelines.tables import POLARS, SYMBOL_PATTERN, Column, Table
 
 if TYPE_CHECKING:
     import pandera.polars as pa
+
+CURRENCY_PATTERN = r"^[A-Z]{3}$"
+_ORDERED = (pl.col("low") <= pl.min_horizontal("open", "close")) & (
+    pl.col("high") >= pl.max_horizontal("open", "close")
+)
 
 
 @cache
@@ -28,7 +34,7 @@ def contract(table: Table) -> pa.DataFrameSchema:
         "not_negative": [pa.Check.ge(0), finite],
         "share": [pa.Check.in_range(0, 1)],
         "symbol": [pa.Check.str_matches(SYMBOL_PATTERN)],
-        "currency": [pa.Check.str_matches(r"^[A-Z]{3}$")],
+        "currency": [pa.Check.str_matches(CURRENCY_PATTERN)],
         "finite": [finite],
         "": [],
     }
@@ -38,10 +44,7 @@ def contract(table: Table) -> pa.DataFrameSchema:
     }
     checks = []
     if table.ohlc:
-        ordered = (pl.col("low") <= pl.min_horizontal("open", "close")) & (
-            pl.col("high") >= pl.max_horizontal("open", "close")
-        )
-        checks.append(pa.Check(lambda data: data.lazyframe.select(ordered), name="low <= open, close <= high"))
+        checks.append(pa.Check(lambda data: data.lazyframe.select(_ORDERED), name="low <= open, close <= high"))
     return pa.DataFrameSchema(columns, checks=checks, unique=list(table.key), strict=True, name=table.full_name)
 
 
@@ -53,16 +56,52 @@ def violations(table: Table, frame: pl.DataFrame, limit: int = 20) -> pl.DataFra
     Returns:
         A frame column, check, failure_case (as text), index; empty when the contract holds. At most `limit` rows.
     """
+    nothing = {"column": pl.String(), "check": pl.String(), "failure_case": pl.String(), "index": pl.Int64()}
+    if holds(table, frame):
+        return pl.DataFrame(schema=nothing)
     import pandera.errors
 
     try:
         contract(table).validate(frame, lazy=True)
     except pandera.errors.SchemaErrors as error:
         cases: pl.DataFrame = error.failure_cases
-        return cases.select(
-            pl.col("column").cast(pl.String),
-            pl.col("check").cast(pl.String),
-            pl.col("failure_case").cast(pl.String),
-            pl.col("index").cast(pl.Int64),
-        ).head(limit)
-    return pl.DataFrame(schema={"column": pl.String, "check": pl.String, "failure_case": pl.String, "index": pl.Int64})
+        return cases.select(pl.col(name).cast(dtype) for name, dtype in nothing.items()).head(limit)
+    return pl.DataFrame(schema=nothing)
+
+
+def holds(table: Table, frame: pl.DataFrame) -> bool:
+    """Whether the table's contract holds: what pandera would say, several times faster, without saying where not."""
+    if dict(frame.schema) != table.polars_schema:
+        return False
+    sound = [_sound(column) for column in table.columns]
+    if table.ohlc:
+        sound.append(_ORDERED.fill_null(value=True).all())
+    said = frame.select(expression.alias(str(number)) for number, expression in enumerate(sound))
+    return all(said.row(0)) and not repeats(frame, table.key)
+
+
+def repeats(frame: pl.DataFrame, key: Sequence[str]) -> bool:
+    """Whether any key is there twice. Where the rows are in order of the key already, neighbours tell."""
+    ascends: pl.Expr = pl.lit(value=False)
+    for name in reversed(key):
+        before = pl.col(name).shift(1)
+        ascends = (pl.col(name) > before) | ((pl.col(name) == before) & ascends)
+    in_order = frame.select(ascends.slice(1).fill_null(value=False).all()).item()
+    return not in_order and bool(frame.select(key).is_duplicated().any())
+
+
+def _sound(column: Column) -> pl.Expr:
+    """Whether every value of a column may stand; null is judged by `nullable` alone."""
+    value = pl.col(column.name)
+    # Few spellings in many rows: each is matched once.
+    matched = value.unique()
+    rules: dict[str, pl.Expr] = {
+        "positive": ((value > 0) & value.is_finite()),
+        "not_negative": ((value >= 0) & value.is_finite()),
+        "share": value.is_between(0, 1),
+        "symbol": matched.str.contains(SYMBOL_PATTERN),
+        "currency": matched.str.contains(CURRENCY_PATTERN),
+        "finite": value.is_finite(),
+    }
+    obeyed = rules[column.rule].fill_null(value=True).all() if column.rule else pl.lit(value=True)
+    return obeyed if column.nullable else obeyed & (value.null_count() == 0)

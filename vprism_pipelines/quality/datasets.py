@@ -89,6 +89,14 @@ DATASET_CHECKS: Mapping[str, Check] = MappingProxyType(
             Check("D7", "ingest_lag", "hours from the close of the newest session to its first bar", 4, 18),
             Check("D12", "error_rate", "share of the newest day's pulls that ended in an error", 0.05, 0.25),
             Check(
+                "D13",
+                "stale_fallback",
+                "symbols that no provider delivered when asked: the data stored before stands in",
+                1,
+                None,
+                title="Stored data stands in",
+            ),
+            Check(
                 "W13",
                 "drift",
                 "share of the symbols whose newest close or volume is 3 standard deviations off the 30 before; "

@@ -50,8 +50,8 @@ def classify_bars(pairs: pl.DataFrame) -> pl.Series:
 
 
 def classify_terms(pairs: pl.DataFrame) -> pl.Series:
-    """Class of every change of a corporate action or a description: all are restatements."""
-    return pairs.select(pl.lit("restatement").alias("change_class")).to_series()
+    """Class of every change of what is no bar: all are restatements."""
+    return pl.repeat("restatement", pairs.height, dtype=pl.String, eager=True).alias("change_class")
 
 
 def changes(versions: pl.DataFrame) -> pl.DataFrame:

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 import polars as pl
 
 from vprism_pipelines.market.spec import MarketSpec
+from vprism_pipelines.quality.contracts import repeats
 
 __all__ = ["LISTED_IN", "PRICES", "bar_rules", "listed_currency", "mark_duplicates"]
 
@@ -72,7 +73,7 @@ def bar_rules(frame: pl.DataFrame, days: pl.DataFrame, spec: MarketSpec) -> tupl
 
 def mark_duplicates(frame: pl.DataFrame, key: Sequence[str], value: Sequence[str]) -> pl.DataFrame:
     """Add duplicate and contradicts: of identical copies the first stands, of differing ones none can be believed."""
-    if not frame.select(key).is_duplicated().any():
+    if not repeats(frame, key):
         return frame.with_columns(duplicate=pl.lit(value=False), contradicts=pl.lit(value=False))
     # Rows of unknown symbols or dates are not copies of each other.
     known = pl.all_horizontal(pl.col(name).is_not_null() for name in key)

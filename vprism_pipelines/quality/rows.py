@@ -75,7 +75,7 @@ def clean_bars(
             under `ANYWHERE` those of all of them together.
         synthetic: The provider invents its data; bars are flagged.
     """
-    frame = _identify(raw, pulls, spec)
+    frame = identify(raw, pulls, spec)
     calendars = {code: exchange.calendar for code, exchange in spec.exchanges.items()}
     days = sessions.select("calendar", "session", "projected", session_close=pl.col("close"))
     settled = pl.col("fetched_at") >= pl.col("session_close") + spec.settle
@@ -106,7 +106,7 @@ def clean_bars(
     frame = frame.with_columns(
         flags=bits, price_basis=pl.when(known).then(pl.lit("raw")).otherwise(pl.col("price_basis"))
     )
-    return _split(frame, rules | _identity_rules(), raw, RAW_BARS, CLEAN_BARS, "bars", spec, "session")
+    return split(frame, rules | identity_rules(), raw, RAW_BARS, CLEAN_BARS, "bars", spec, "session")
 
 
 def _default_calendar(spec: MarketSpec, days: pl.DataFrame) -> pl.Expr:
@@ -125,13 +125,13 @@ def clean_actions(raw: pl.DataFrame, pulls: pl.DataFrame, spec: MarketSpec) -> C
         pulls: fetch_id, provider, fetched_at (UTC) of every pull in `raw`.
         spec: The market they belong to.
     """
-    frame = _identify(raw, pulls, spec)
+    frame = identify(raw, pulls, spec)
     unit = pl.col("price_unit") * pl.col("basis_factor").fill_null(1.0)
     amounts = ("cash", "split_ratio", "bonus_ratio", "rights_ratio", "rights_price")
     event = ["provider", "fetch_id", "symbol", "ex_date", "event_type"]
     frame = frame.with_columns(
-        cash=_converted(pl.col("cash"), unit).fill_null(0.0),
-        rights_price=_converted(pl.col("rights_price"), pl.col("price_unit")).fill_null(0.0),
+        cash=converted(pl.col("cash"), unit).fill_null(0.0),
+        rights_price=converted(pl.col("rights_price"), pl.col("price_unit")).fill_null(0.0),
         split_ratio=pl.col("split_ratio").fill_null(1.0),
         bonus_ratio=pl.col("bonus_ratio").fill_null(0.0),
         rights_ratio=pl.col("rights_ratio").fill_null(0.0),
@@ -160,9 +160,9 @@ def clean_actions(raw: pl.DataFrame, pulls: pl.DataFrame, spec: MarketSpec) -> C
         "split_ratio_zero": pl.col("split_ratio") == 0,
         "unknown_currency": UNKNOWN_CURRENCY,
         "no_effect": says_nothing & ~decided,  # a decision that nothing happened cancels what others declared
-        **_identity_rules(duplicates=False),
+        **identity_rules(duplicates=False),
     }
-    return _split(frame, rules, raw, RAW_ACTIONS, CLEAN_ACTIONS, "actions", spec, "ex_date")
+    return split(frame, rules, raw, RAW_ACTIONS, CLEAN_ACTIONS, "actions", spec, "ex_date")
 
 
 def clean_instruments(raw: pl.DataFrame, pulls: pl.DataFrame, spec: MarketSpec) -> Cleaned:
@@ -173,7 +173,7 @@ def clean_instruments(raw: pl.DataFrame, pulls: pl.DataFrame, spec: MarketSpec) 
         pulls: fetch_id, provider, fetched_at (UTC) of every pull in `raw`.
         spec: The market they belong to.
     """
-    frame = _identify(raw, pulls, spec).with_columns(
+    frame = identify(raw, pulls, spec).with_columns(
         currency=pl.col("currency").fill_null(spec.currency), described_on=pl.col("fetched_at").dt.date()
     )
     described = ["name", "exchange", "listed", "delisted", "sector", "isin"]
@@ -181,12 +181,12 @@ def clean_instruments(raw: pl.DataFrame, pulls: pl.DataFrame, spec: MarketSpec) 
     rules = {
         "delisted_before_listed": pl.col("delisted") < pl.col("listed"),
         "unknown_currency": UNKNOWN_CURRENCY,
-        **_identity_rules(),
+        **identity_rules(),
     }
-    return _split(frame, rules, raw, RAW_INSTRUMENTS, INSTRUMENTS, "instruments", spec, "described_on")
+    return split(frame, rules, raw, RAW_INSTRUMENTS, INSTRUMENTS, "instruments", spec, "described_on")
 
 
-def _identify(raw: pl.DataFrame, pulls: pl.DataFrame, spec: MarketSpec) -> pl.DataFrame:
+def identify(raw: pl.DataFrame, pulls: pl.DataFrame, spec: MarketSpec) -> pl.DataFrame:
     """Add place (in the raw frame), provider, fetched_at, symbol, rule_id; the raw frame's own columns stay."""
     frame = (
         _resolved(raw, spec)
@@ -222,19 +222,19 @@ def _to_units() -> list[pl.Expr]:
     unit = pl.col("price_unit") * factor
     volume = pl.col("volume") * pl.col("volume_unit") / factor
     return [
-        *(_converted(pl.col(name), unit) for name in PRICES),
-        _finite(_converted(pl.col("adj_close"), pl.col("price_unit"))),
-        _finite(_converted(pl.col("value"), pl.col("value_unit"), VALUE_DIGITS)),
-        _finite(volume).round(0).cast(pl.Int64, strict=False).alias("volume"),
+        *(converted(pl.col(name), unit) for name in PRICES),
+        finite(converted(pl.col("adj_close"), pl.col("price_unit"))),
+        finite(converted(pl.col("value"), pl.col("value_unit"), VALUE_DIGITS)),
+        finite(volume).round(0).cast(pl.Int64, strict=False).alias("volume"),
     ]
 
 
-def _converted(amount: pl.Expr, unit: pl.Expr, digits: int = PRICE_DIGITS) -> pl.Expr:
+def converted(amount: pl.Expr, unit: pl.Expr, digits: int = PRICE_DIGITS) -> pl.Expr:
     """Multiply, and take away the noise of the multiplication; an amount already in our unit keeps its every bit."""
     return pl.when(unit == 1.0).then(amount).otherwise((amount * unit).round_sig_figs(digits))
 
 
-def _finite(amount: pl.Expr) -> pl.Expr:
+def finite(amount: pl.Expr) -> pl.Expr:
     """What is no number is missing; of these columns a bar can do without."""
     return pl.when(amount.is_finite()).then(amount)
 
@@ -252,14 +252,14 @@ def _without_order_noise() -> list[pl.Expr]:
     ]
 
 
-def _identity_rules(*, duplicates: bool = True) -> dict[str, pl.Expr]:
+def identity_rules(*, duplicates: bool = True) -> dict[str, pl.Expr]:
     rules = {"unknown_symbol": pl.col("symbol").is_null(), "unknown_pull": pl.col("provider").is_null()}
     if duplicates:
         rules |= {"duplicate": pl.col("duplicate"), "contradicting_duplicate": pl.col("contradicts")}
     return rules
 
 
-def _split(
+def split(
     frame: pl.DataFrame,
     rules: Mapping[str, pl.Expr],
     raw: pl.DataFrame,

@@ -33,10 +33,10 @@ def nearest(word: str, known: Collection[str]) -> str:
     return f"did you mean {' or '.join(names[match] for match in found)}?" if found else ""
 
 
-def the_one(raw: str, codes: Mapping[str, list[str]], resolved: set[str]) -> str:
+def the_one(raw: str, codes: Mapping[str, list[str]], resolved: frozenset[str]) -> str:
     """The known symbol that a spelling means, by its bare code or by the rules of symbol resolution."""
     spelled = raw.strip().upper()
-    found = sorted(resolved.union(codes.get(spelled, ())))
+    found = sorted(resolved | set(codes.get(spelled, [])))
     if len(found) == 1:
         return found[0]
     if found:

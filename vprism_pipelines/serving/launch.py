@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextvars
 import os
 import time
 import uuid
@@ -16,6 +17,7 @@ from vprism_pipelines.errors import DataQualityError, InvalidRange, RunFailed, S
 from vprism_pipelines.market.spec import MarketSpec
 from vprism_pipelines.market.spec import market as spec_of
 from vprism_pipelines.providers import registry
+from vprism_pipelines.serving.run_storage import unhurried
 from vprism_pipelines.settings import Settings
 from vprism_pipelines.warehouse.house import House
 
@@ -140,8 +142,9 @@ def run_market(
     }
     run_id = str(uuid.uuid4())
     started = time.perf_counter()
-    with instance(house.settings) as ran_in, ThreadPoolExecutor(1, "dagster-run") as executor:
+    with unhurried(), instance(house.settings) as ran_in, ThreadPoolExecutor(1, "dagster-run") as executor:
         future = executor.submit(
+            contextvars.copy_context().run,  # its log lines and spans belong to the command's
             job.execute_in_process,
             instance=ran_in,
             asset_selection=keys,

@@ -33,7 +33,7 @@ from vprism_pipelines.serving.asking import instant, one_day, period, the_one
 from vprism_pipelines.settings import settings
 from vprism_pipelines.warehouse.as_of import believed
 from vprism_pipelines.warehouse.lake import Lake
-from vprism_pipelines.warehouse.reader import Reader
+from vprism_pipelines.warehouse.reader import Identity, Reader
 
 if TYPE_CHECKING:
     from vprism_pipelines.serving.explain import Cell
@@ -96,6 +96,7 @@ class Library:
         self._reader = reader
         self._clock = clock
         self._lake = lake
+        self._known: tuple[Identity, frozenset[str]] | None = None
 
     def __enter__(self) -> Self:
         return self
@@ -185,9 +186,18 @@ class Library:
             return believed.filter(pl.col("session").is_between(first, last))
         return self.sql(
             f"""SELECT {", ".join(_BARS)} FROM golden.adjusted_bars
-                WHERE list_contains($symbols, symbol) AND session BETWEEN $first AND $last AND basis = $basis
+                WHERE symbol BETWEEN $low AND $high AND list_contains($symbols, symbol)
+                  AND session BETWEEN $first AND $last AND basis = $basis
                 ORDER BY symbol, session""",
-            {"symbols": chosen, "first": first, "last": last, "basis": basis},
+            # The range skips blocks of symbols, which the list alone does not.
+            {
+                "symbols": chosen,
+                "low": min(chosen, default=""),
+                "high": max(chosen, default=""),
+                "first": first,
+                "last": last,
+                "basis": basis,
+            },
         )
 
     def sessions(
@@ -328,7 +338,7 @@ class Library:
             >>> connect().canonical(["aapl", "MSFT.US"])
             ['US:STOCK:AAPL', 'US:STOCK:MSFT']
         """
-        held: set[str] = set(self.sql("SELECT DISTINCT symbol FROM golden.bars")["symbol"])
+        held = self._held()
         markets = {known.partition(":")[0] for known in held}
         codes: dict[str, list[str]] = {}
         for known in held:
@@ -337,6 +347,13 @@ class Library:
             the_one(raw, codes, held & {resolve(raw, market=market).symbol for market in (None, *markets)})
             for raw in ([symbols] if isinstance(symbols, str) else symbols)
         ]
+
+    def _held(self) -> frozenset[str]:
+        """The symbols of the published snapshot, looked up once for each."""
+        newest = self._reader.newest
+        if self._known is None or self._known[0] != newest:
+            self._known = newest, frozenset(self.sql("SELECT DISTINCT symbol FROM golden.bars")["symbol"])
+        return self._known[1]
 
     def _believed(self, symbols: list[str], as_of: datetime, basis: Basis) -> pl.DataFrame:
         """Bars on a basis as they would have been built at an instant."""

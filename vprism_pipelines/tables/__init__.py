@@ -10,7 +10,9 @@ from __future__ import annotations
 from vprism_pipelines.tables.base import POLARS, SESSION, SYMBOL, SYMBOL_PATTERN, Column, Rule, SqlType, Table
 from vprism_pipelines.tables.clean import CLEAN_ACTIONS, CLEAN_BARS, INSTRUMENTS, QUARANTINE, SYMBOL_MAP
 from vprism_pipelines.tables.detective import PROPOSALS
+from vprism_pipelines.tables.failovers import FAILOVERS
 from vprism_pipelines.tables.findings import FINDINGS, RELIABILITY, TRACK_RECORD
+from vprism_pipelines.tables.fundamentals import CLEAN_FUNDAMENTALS, RAW_FUNDAMENTALS
 from vprism_pipelines.tables.golden import EVENTS, FACTOR_SETS, FACTOR_STEPS, GOLDEN_BARS, GOLDEN_SESSIONS
 from vprism_pipelines.tables.lineage import COLUMN_LINEAGE
 from vprism_pipelines.tables.ops import DIRTY, INGESTS, RUNS, SNAPSHOTS, WATERMARKS
@@ -22,6 +24,7 @@ from vprism_pipelines.tables.quality import (
     RECONCILIATION_RUNS,
     SCORECARD,
 )
+from vprism_pipelines.tables.quotes import CLEAN_QUOTES, CLEAN_TICKS, RAW_QUOTES, RAW_TICKS
 from vprism_pipelines.tables.raw import FETCHES, RAW_ACTIONS, RAW_BARS, RAW_INSTRUMENTS
 from vprism_pipelines.tables.revisions import REBASES
 from vprism_pipelines.tables.shadow import ROLES, SHADOW_RUNS
@@ -29,12 +32,16 @@ from vprism_pipelines.tables.shadow import ROLES, SHADOW_RUNS
 __all__ = [
     "CLEAN_ACTIONS",
     "CLEAN_BARS",
+    "CLEAN_FUNDAMENTALS",
+    "CLEAN_QUOTES",
+    "CLEAN_TICKS",
     "COLUMN_LINEAGE",
     "DIRTY",
     "DRIFT",
     "EVENTS",
     "FACTOR_SETS",
     "FACTOR_STEPS",
+    "FAILOVERS",
     "FETCHES",
     "FINDINGS",
     "GOLDEN_BARS",
@@ -49,7 +56,11 @@ __all__ = [
     "QUARANTINE",
     "RAW_ACTIONS",
     "RAW_BARS",
+    "RAW_FUNDAMENTALS",
     "RAW_INSTRUMENTS",
+    "RAW_QUOTES",
+    "RAW_TABLES",
+    "RAW_TICKS",
     "REBASES",
     "RECONCILIATION_DIFFS",
     "RECONCILIATION_RUNS",
@@ -72,11 +83,17 @@ __all__ = [
     "Table",
 ]
 
+# The lake, by dataset: what parsers return.
+RAW_TABLES: tuple[Table, ...] = (RAW_BARS, RAW_ACTIONS, RAW_INSTRUMENTS, RAW_FUNDAMENTALS, RAW_QUOTES, RAW_TICKS)
+
 TABLES: tuple[Table, ...] = (
     FETCHES,
     CLEAN_BARS,
     CLEAN_ACTIONS,
     INSTRUMENTS,
+    CLEAN_FUNDAMENTALS,
+    CLEAN_QUOTES,
+    CLEAN_TICKS,
     SYMBOL_MAP,
     QUARANTINE,
     FINDINGS,
@@ -93,6 +110,7 @@ TABLES: tuple[Table, ...] = (
     RECONCILIATION_DIFFS,
     DRIFT,
     PROVIDER_HEALTH,
+    FAILOVERS,
     SCORECARD,
     PROPOSALS,
     SHADOW_RUNS,

@@ -163,6 +163,17 @@ QUALITY: Final[Mapping[str, Sources]] = {
             lag_hours="clean.bars_ledger.known_from golden.sessions.close",
         ),
     },
+    "quality.failovers": {
+        **made_of(
+            "raw.fetches",
+            *("run_id", "market", "dataset", "provider", "symbol"),
+            reason="error_code",
+            detail="error",
+            fallback="provider",
+            outcome="error_code",
+        ),
+        **nobodys("decided_at"),
+    },
     "quality.scorecard": {
         **made_of(
             "clean.bars_ledger",

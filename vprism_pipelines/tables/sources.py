@@ -29,6 +29,8 @@ def _version(value: str) -> dict[str, tuple[str, ...]]:
 
 
 _RAW_PRICE = "price_unit basis_factor"
+_QUOTED = ("last", "bid", "ask", "reference")
+_AVAILABLE = "published period_end period_kind raw.fetches.fetched_at"
 _CHANGED_BARS = (
     "open high low close volume value adj_close price_basis session price_unit volume_unit value_unit basis_factor"
 )
@@ -94,6 +96,52 @@ SOURCES: Final[Mapping[str, Sources]] = {
             "sector",
             "isin",
             symbol="raw_symbol asset",
+            payload_row="row",
+        ),
+    },
+    "clean.fundamentals_ledger": {
+        **_version(" ".join(f"raw.fundamentals.{n}" for n in ("value", "value_unit", "unit", "currency", "published"))),
+        **made_of(
+            "raw.fundamentals",
+            "period_end",
+            "period_kind",
+            "statement",
+            "item",
+            "unit",
+            symbol="raw_symbol",
+            value="value value_unit",
+            currency="currency unit",
+            published="published period_end raw.fetches.fetched_at",
+            available_from=_AVAILABLE,
+            estimated=_AVAILABLE,
+            payload_row="row",
+        ),
+    },
+    "clean.quotes_ledger": {
+        **_version(" ".join(f"raw.quotes.{n}" for n in (*_QUOTED, "volume", "value", "currency", "delayed"))),
+        **made_of(
+            "raw.quotes",
+            "instant",
+            "volume",
+            "currency",
+            "delayed",
+            symbol="raw_symbol",
+            **{name: f"{name} price_unit" for name in _QUOTED},
+            change="last reference price_unit",
+            value="value value_unit",
+            payload_row="row",
+        ),
+    },
+    "clean.ticks_ledger": {
+        **_version("raw.ticks.price raw.ticks.volume raw.ticks.side"),
+        **made_of(
+            "raw.ticks",
+            "instant",
+            "seq",
+            "volume",
+            "side",
+            symbol="raw_symbol",
+            price="price price_unit",
             payload_row="row",
         ),
     },

@@ -17,11 +17,12 @@ from vprism_pipelines.market.spec import MarketSpec
 from vprism_pipelines.market.symbols import resolve_strict
 from vprism_pipelines.providers import registry
 from vprism_pipelines.providers.base import Dataset, Payload, Provider, Request
+from vprism_pipelines.tables import FETCHES
 from vprism_pipelines.warehouse import pulls
 from vprism_pipelines.warehouse.house import House
 
 # Answers are sealed, parsed and entered while others are still to come: no more of them, bytes of them, or seconds.
-CHUNK, CHUNK_BYTES, CHUNK_SECONDS = 200, 64 << 20, 300.0
+CHUNK, CHUNK_BYTES, CHUNK_SECONDS = 500, 64 << 20, 300.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,27 +30,67 @@ class Acquired:
     """What an acquisition did.
 
     Attributes:
-        requests: Requests sent.
         adopted: Answers of a killed run that were found in the lake.
         fetches: The new rows of `raw.fetches`, without run_id.
-        left: Requests not sent, because the provider's day was used up or it had stopped answering.
-        warnings: What somebody should know: data about to perish, requests left.
+        unasked: Requests not sent, because the provider's day was used up or it had stopped answering.
     """
 
-    requests: int
     adopted: int
     fetches: pl.DataFrame
-    left: int = 0
-    warnings: tuple[str, ...] = ()
+    unasked: tuple[Request, ...] = ()
+
+    @property
+    def requests(self) -> int:
+        """Requests sent."""
+        return self.fetches.height
+
+    @property
+    def left(self) -> int:
+        return len(self.unasked)
 
     @property
     def rows(self) -> int:
-        return int(self.fetches["rows"].sum()) if self.fetches.height else 0
+        return int(self.fetches["rows"].sum())
 
     @property
     def failed(self) -> pl.DataFrame:
         """Pulls that brought an error instead of rows."""
-        return self.fetches.filter(pl.col("error_code").is_not_null()) if self.fetches.height else self.fetches
+        return self.fetches.filter(pl.col("error_code").is_not_null())
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What somebody should know: requests left, and the last failure."""
+        if not self.unasked:
+            return ()
+        last, provider = self.failed.row(-1, named=True), self.unasked[0].provider
+        return (f"{self.left:,} requests were not sent to {provider}: {last['error_code']}: {last['error']}",)
+
+    @property
+    def missed(self) -> pl.DataFrame:
+        """symbol, error_code, error: who got no whole answer, and why; a null symbol is the whole market."""
+        failed = self.failed.filter(~pl.col("error_code").is_in(pulls.SETTLED_WITHOUT_ROWS))
+        told = failed.select("request", "error_code", "error").rows()
+        rows = [(symbol, *why) for text, *why in told for symbol in pulls.symbols_of(Request.from_json(text))]
+        if told:
+            _, code, error = told[-1]
+            rows += [
+                (symbol, code, f"not asked any more: {error}")
+                for request in self.unasked
+                for symbol in pulls.symbols_of(request)
+            ]
+        schema = {"symbol": pl.String, "error_code": pl.String, "error": pl.String}
+        return pl.DataFrame(rows, schema, orient="row").unique("symbol", keep="first", maintain_order=True)
+
+    @property
+    def refusal(self) -> ProviderError | None:
+        """One error for all, the most frequent one, when every request failed."""
+        failed = self.failed
+        if failed.height < self.requests or failed["error_code"].is_in([NoData.code]).all():
+            return None
+        return _spokesman(failed)
+
+
+_NONE = pl.DataFrame(schema={name: dtype for name, dtype in FETCHES.polars_schema.items() if name != "run_id"})
 
 
 def acquire(
@@ -63,7 +104,29 @@ def acquire(
     symbols: Sequence[str] = (),
     progress: Callable[[int, int], None] | None = None,
 ) -> Acquired:
-    """Pull what the archive lacks of `provider` for the sessions in `window`.
+    """As `attempt`.
+
+    Raises:
+        ProviderError: Every request failed; the class is that of the most frequent failure. All answers are archived.
+    """
+    done = attempt(house, spec, provider, window, run_id, dataset=dataset, symbols=symbols, progress=progress)
+    if done.refusal:
+        raise done.refusal
+    return done
+
+
+def attempt(
+    house: House,
+    spec: MarketSpec,
+    provider: str,
+    window: tuple[date, date],
+    run_id: str,
+    *,
+    dataset: Dataset | None = None,
+    symbols: Sequence[str] = (),
+    progress: Callable[[int, int], None] | None = None,
+) -> Acquired:
+    """Pull what the archive lacks of `provider` for the sessions in `window`; failures are part of the result.
 
     It may be killed at any moment: every answer is staged when it arrives, and the next acquisition asks for the rest.
 
@@ -76,9 +139,6 @@ def acquire(
         dataset: What to ask for; None: the provider's main dataset.
         symbols: Canonical symbols; empty: the provider's own closed set, or the configured universe.
         progress: Called with (answers so far, requests) after each answer.
-
-    Raises:
-        ProviderError: Every request failed; the class is that of the most frequent failure. All answers are archived.
     """
     parser = house.parser(provider)
     adopted = _adopt(house, parser, run_id)
@@ -86,16 +146,10 @@ def acquire(
         wanted = dataset or registry.entry(provider).dataset
         requests = missing(house, connection, spec, parser, window, wanted, symbols)
     if not requests:
-        return Acquired(0, adopted, pl.DataFrame())
+        return Acquired(adopted, _NONE)
     filing = _Filing(house, parser, run_id)
-    left = asyncio.run(_fetch(house, provider, requests, filing, progress))
-    fetches = filing.finish()
-    warnings = (_left(fetches, provider, left),) if left else ()
-    acquired = Acquired(fetches.height, adopted, fetches, left, warnings)
-    refused = acquired.failed
-    if refused.height == fetches.height and not refused["error_code"].is_in(["NO_DATA"]).all():
-        raise _spokesman(refused, provider)
-    return acquired
+    unasked = asyncio.run(_fetch(house, provider, requests, filing, progress))
+    return Acquired(adopted, filing.finish(), tuple(unasked))
 
 
 def missing(
@@ -128,7 +182,7 @@ async def _fetch(
     requests: Sequence[Request],
     filing: _Filing,
     progress: Callable[[int, int], None] | None,
-) -> int:
+) -> list[Request]:
     answered = 0
 
     async def arrived(pulled: pulls.Pulled) -> None:
@@ -243,19 +297,13 @@ def _enter(house: House, parser: Provider, sealed: _Sealed, run_id: str) -> pl.D
     return sealed.fetches
 
 
-def _left(fetches: pl.DataFrame, provider: str, left: int) -> str:
-    """Why requests were not sent: the last failure."""
-    last = fetches.filter(pl.col("error_code").is_not_null()).row(-1, named=True)
-    return f"{left:,} requests were not sent to {provider}: {last['error_code']}: {last['error']}"
-
-
-def _spokesman(refused: pl.DataFrame, provider: str) -> ProviderError:
-    """One error for a pull in which nothing succeeded: the most frequent one."""
+def _spokesman(refused: pl.DataFrame) -> ProviderError:
     codes = refused.filter(pl.col("error_code") != NoData.code)["error_code"]
     code = str(codes.mode().sort()[0])
     example = refused.filter(pl.col("error_code") == code).row(0, named=True)
     kind = error_class(code)
     assert issubclass(kind, ProviderError)
+    provider = example["provider"]
     others = f"; the same for {refused.height - 1} other requests" if refused.height > 1 else ""
     return kind(
         f"{str(example['error']).removeprefix(f'{provider}: ')}{others}",

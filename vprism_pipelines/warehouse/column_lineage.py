@@ -69,7 +69,7 @@ class Node:
 @lru_cache(maxsize=1)
 def dictionary() -> Mapping[str, Table]:
     """Every table by its full name, the logical ones of the lake included."""
-    listed = (tables.RAW_BARS, tables.RAW_ACTIONS, tables.RAW_INSTRUMENTS, *schema.TABLES)
+    listed = (*tables.RAW_TABLES, *schema.TABLES)
     return {table.full_name: table for table in listed}
 
 

@@ -37,6 +37,8 @@ __all__ = ["BARS", "JUDGEABLE", "Examined", "build_findings", "judge", "set_asid
 
 STAGE = "quality.findings"
 BLOCK_ROWS = 500_000  # bars in memory at once
+NEAR_DAYS = 640
+"""Calendar days in which a stock that trades every session has all the bars that the checks look back on."""
 
 BARS = f"""symbol, session, provider, exchange, open, high, low, close, volume, value, {TRADED} AS traded"""
 """What `judge` reads, as SQL over `clean.traded_bars` or `clean.traded_bars_as_of`."""
@@ -136,7 +138,8 @@ def build_findings(
 
 
 def _find_work(connection: duckdb.DuckDBPyConnection, spec: MarketSpec, since: int) -> None:
-    """Make the table `examining`: symbols, since which session their bars or events changed, and how many bars.
+    """Make the table `examining`: symbol, provider, since which session its bars or events changed, from which one on
+    its bars have to be read for that, and how many these are.
 
     Of a source that rewrites its history any bar may now be another version after anything but new sessions at the
     end and corrections, or after a change of events; golden has to look at all of these too.
@@ -157,29 +160,50 @@ def _find_work(connection: duckdb.DuckDBPyConnection, spec: MarketSpec, since: i
     mark(connection, "golden", "FROM rewritten")
     connection.execute(
         f"""CREATE OR REPLACE TEMP TABLE examining AS
-            WITH changed AS (
-                SELECT symbol, min(session) AS from_session FROM clean.bars_ledger
-                WHERE {prefix(spec)} AND batch > {since} GROUP BY symbol
-                UNION ALL FROM work UNION ALL FROM rewritten),
-            sizes AS (SELECT symbol, count(*) AS bars FROM clean.bars_ledger WHERE {prefix(spec)} GROUP BY symbol)
-            SELECT symbol, min(from_session) AS from_session, any_value(bars) AS bars
-            FROM changed JOIN sizes USING (symbol) GROUP BY symbol"""
+            WITH ledger AS (SELECT *, {TRADED} AS traded FROM clean.bars_ledger WHERE {prefix(spec)}),
+                 everybody AS (SELECT DISTINCT symbol, provider FROM ledger),
+                 changed AS (
+                     SELECT symbol, provider, min(session) AS from_session FROM ledger
+                     WHERE batch > {since} GROUP BY ALL
+                     UNION ALL BY NAME
+                     SELECT * FROM everybody JOIN (FROM work UNION ALL FROM rewritten) USING (symbol)),
+                 due AS (SELECT symbol, provider, min(from_session) AS from_session FROM changed GROUP BY ALL),
+                 sizes AS (
+                     SELECT symbol, provider, from_session, min(session) AS first, count(*) AS bars,
+                            count(*) FILTER (session >= from_session - {NEAR_DAYS}) AS near,
+                            count(*) FILTER (session >= from_session - {NEAR_DAYS} AND session < from_session
+                                             AND traded AND known_to IS NULL AND {JUDGEABLE}) AS behind
+                     FROM ledger JOIN due USING (symbol, provider) GROUP BY ALL)
+            SELECT symbol, provider, from_session,
+                   CASE WHEN behind > {AFTER + CONTEXT} THEN from_session - {NEAR_DAYS} ELSE first END AS read_from,
+                   CASE WHEN behind > {AFTER + CONTEXT} THEN near ELSE bars END AS bars
+            FROM sizes"""
     )
 
 
 def _bars(connection: duckdb.DuckDBPyConnection, block: pl.DataFrame) -> pl.DataFrame:
     """The bars to judge and those before them that the checks look back on; `back`: traded bars before the change."""
+    first, last, earliest = block["symbol"].min(), block["symbol"].max(), block["read_from"].min()
     connection.register("block", block)
     try:
-        return frame(
+        # The bounds are spelled out: a join alone would bring in the whole ledger for every block.
+        bars = frame(
             connection,
-            f"""SELECT {BARS}, count(*) FILTER (traded AND session < from_session) OVER back AS back
-                FROM clean.traded_bars JOIN block USING (symbol) WHERE {JUDGEABLE}
-                WINDOW back AS (PARTITION BY symbol, provider ORDER BY session DESC ROWS UNBOUNDED PRECEDING)
-                QUALIFY back <= {AFTER + CONTEXT}""",
+            f"""SELECT {BARS}, from_session
+                FROM clean.traded_bars JOIN block USING (symbol, provider)
+                WHERE {JUDGEABLE} AND session >= read_from
+                  AND symbol BETWEEN $first AND $last AND session >= $earliest""",
+            {"first": first, "last": last, "earliest": earliest},
         )
     finally:
         connection.unregister("block")
+    behind = (pl.col("traded") & (pl.col("session") < pl.col("from_session"))).cast(pl.Int64)
+    return (
+        bars.sort("symbol", "provider", "session")
+        .with_columns(back=behind.cum_sum(reverse=True).over("symbol", "provider"))
+        .filter(pl.col("back") <= AFTER + CONTEXT)
+        .drop("from_session")
+    )
 
 
 def _events(connection: duckdb.DuckDBPyConnection, block: pl.DataFrame) -> pl.DataFrame:
@@ -213,11 +237,11 @@ def _examined(written: int, counts: list[pl.DataFrame], compact: list[pl.DataFra
 
 
 def _blocks(connection: duckdb.DuckDBPyConnection) -> Iterator[pl.DataFrame]:
-    """The symbols to examine, in groups of about `BLOCK_ROWS` bars."""
-    symbols = frame(connection, "FROM examining ORDER BY symbol")
+    """The series to examine, in groups of about `BLOCK_ROWS` bars."""
+    due = frame(connection, "FROM examining ORDER BY symbol, provider")
     group = (pl.col("bars").cum_sum() - 1) // BLOCK_ROWS
-    for _, block in symbols.group_by(group.alias("group"), maintain_order=True):
-        yield block.select("symbol", "from_session")
+    for _, block in due.group_by(group.alias("group"), maintain_order=True):
+        yield block.drop("bars")
 
 
 def _replace(connection: duckdb.DuckDBPyConnection, found: list[pl.DataFrame], reached: list[pl.DataFrame]) -> int:
@@ -231,7 +255,7 @@ def _replace(connection: duckdb.DuckDBPyConnection, found: list[pl.DataFrame], r
         # A provider without a bar to judge has nothing to be found fault with either.
         connection.execute(
             """CREATE OR REPLACE TEMP TABLE former AS
-               SELECT f.* FROM quality.findings AS f SEMI JOIN examining AS e ON f.symbol = e.symbol
+               SELECT f.* FROM quality.findings AS f SEMI JOIN examining USING (symbol, provider)
                LEFT JOIN reached AS r ON r.symbol = f.symbol AND r.provider = f.provider
                WHERE r.session IS NULL OR f.session >= r.session"""
         )

@@ -7,7 +7,6 @@ the same rows.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from datetime import date
 
 import duckdb
@@ -16,10 +15,10 @@ import polars as pl
 from vprism_pipelines.market.calendars import market_sessions
 from vprism_pipelines.market.spec import MarketSpec
 from vprism_pipelines.quality.consensus import PRIOR_RELIABILITY, vote
+from vprism_pipelines.quality.row_rules import PRICES
 from vprism_pipelines.tables import GOLDEN_BARS, GOLDEN_SESSIONS
 from vprism_pipelines.warehouse.building import (
     Built,
-    changed,
     frame,
     insert,
     mark,
@@ -43,7 +42,8 @@ from vprism_pipelines.warehouse.reliability import (
 __all__ = ["Built", "build_bars", "build_events", "build_factors", "build_sessions", "chosen_providers"]
 
 STAGE = "golden.bars"
-BLOCK_KEYS = 400_000  # contested keys in memory at once
+BLOCK_KEYS = 500_000  # candidates in memory at once
+KEY = ("symbol", "session")
 TERMS = "symbol, session, open, high, low, close, volume, value"  # what analytics are made of
 
 
@@ -117,36 +117,35 @@ def _touch(connection: duckdb.DuckDBPyConnection, spec: MarketSpec, taking: str,
 
 
 def _insert_bars(connection: duckdb.DuckDBPyConnection, spec: MarketSpec, *, first: bool) -> int:
-    """Decide every key of `candidates`: bars that one provider has alone stand as they are, the others are voted on."""
+    """Decide every key of `candidates`: bars that one provider has alone stand as they are, the others are voted on.
+
+    Whole symbols at a time: bounds memory, and each candidate is read once, in the order in which golden keeps it.
+    """
     providers = f"SELECT count(DISTINCT provider) FROM quality.track_record WHERE market = '{spec.code}'"
-    contested = int(scalar(connection, providers) or 0) > 1
-    if contested:
-        connection.execute(
-            """CREATE OR REPLACE TEMP TABLE contested AS
-               SELECT symbol, session FROM candidates GROUP BY ALL HAVING count(*) > 1"""
-        )
-        alone = "(FROM candidates ANTI JOIN contested USING (symbol, session))"
-        connection.execute(f"CREATE OR REPLACE TEMP TABLE misdated AS {misdated(alone, 'others')}")
-    sole = (
-        "ANTI JOIN contested USING (symbol, session) ANTI JOIN misdated USING (symbol, session, provider)"
-        if contested
-        else ""
-    )
-    # A ledger of one batch is in order already, and sorting it again costs more than all the rest.
-    batches = f"SELECT count(DISTINCT batch) FROM clean.bars_ledger WHERE {prefix(spec)}"
-    order = "" if first and not contested and scalar(connection, batches) == 1 else "ORDER BY symbol, session"
+    several = int(scalar(connection, providers) or 0) > 1
     written = 0
-    for rows in _contested(connection) if contested else ():
+    for span in _spans(connection, spec, first=first):
+        rows = frame(connection, f"SELECT * FROM candidates WHERE {span}").sort(*KEY, "provider")
+        before, after = (pl.all_horizontal(pl.col(name) == pl.col(name).shift(by) for name in KEY) for by in (1, -1))
+        contested = rows.select((before | after).fill_null(value=False)).to_series()
+        alone = rows.filter(~contested)
+        if several:
+            alone = alone.join(_misdated(connection, alone, span), on=[*KEY, "provider"], how="anti")
+        stand = alone.with_columns(n_sources=pl.lit(1), confidence="weight").drop("doubt", "weight")
         rank = {provider: spec.rank(provider) for provider in rows["provider"].unique()}
-        written += insert(connection, GOLDEN_BARS, vote(rows, rank).rename({"provider": "chosen_provider"}))
-    # Last, because it may be empty: after an ordered insert of no rows DuckDB 1.5.5 loses a large one that follows.
-    return written + changed(
-        connection,
-        f"""INSERT INTO golden.bars BY NAME
-            SELECT * EXCLUDE (provider, doubt, weight), provider AS chosen_provider, 1::INTEGER AS n_sources,
-                   weight AS confidence
-            FROM candidates {sole} {order}""",
-    )
+        voted = [vote(rows.filter(contested), rank).select(stand.columns)] if contested.any() else []
+        decided = pl.concat([stand, *voted], how="vertical_relaxed").rename({"provider": "chosen_provider"})
+        written += insert(connection, GOLDEN_BARS, decided)
+    return written
+
+
+def _misdated(connection: duckdb.DuckDBPyConnection, alone: pl.DataFrame, span: str) -> pl.DataFrame:
+    """Keys of bars that stand under a wrong date: another provider has them a few days later."""
+    connection.register("alone", alone.filter(pl.col("volume") > 0).select(*KEY, "provider", *PRICES, "volume"))
+    try:
+        return frame(connection, misdated("alone", f"(FROM others WHERE {span})"))
+    finally:
+        connection.unregister("alone")
 
 
 def _later(*, first: bool) -> str:
@@ -158,16 +157,13 @@ def _later(*, first: bool) -> str:
                USING (symbol, session)"""
 
 
-def _contested(connection: duckdb.DuckDBPyConnection) -> Iterator[pl.DataFrame]:
-    """The candidates of contested keys, whole symbols, about `BLOCK_KEYS` keys at a time."""
-    symbols = frame(connection, "SELECT symbol, count(*) AS keys FROM contested GROUP BY symbol ORDER BY symbol")
-    group = (pl.col("keys").cum_sum() - 1) // BLOCK_KEYS
-    for _, block in symbols.group_by(group.alias("group"), maintain_order=True):
-        span = f"symbol BETWEEN '{block['symbol'][0]}' AND '{block['symbol'][-1]}'"
-        yield frame(
-            connection,
-            f"SELECT * FROM candidates SEMI JOIN (FROM contested WHERE {span}) USING (symbol, session) WHERE {span}",
-        )
+def _spans(connection: duckdb.DuckDBPyConnection, spec: MarketSpec, *, first: bool) -> list[str]:
+    """Conditions that part the symbols to decide into groups of about `BLOCK_KEYS` candidates."""
+    deciding = f"clean.bars_ledger WHERE {prefix(spec)}" if first else "touched"
+    symbols = frame(connection, f"SELECT symbol, count(*) AS keys FROM {deciding} GROUP BY symbol ORDER BY symbol")
+    groups = symbols.group_by((pl.col("keys").cum_sum() - 1) // BLOCK_KEYS, maintain_order=True)
+    ends = groups.agg(first=pl.col("symbol").first(), last=pl.col("symbol").last())
+    return [f"symbol BETWEEN '{start}' AND '{end}'" for start, end in ends.select("first", "last").iter_rows()]
 
 
 def _mark_changed(connection: duckdb.DuckDBPyConnection, spec: MarketSpec, *, first: bool) -> None:

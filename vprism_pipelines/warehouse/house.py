@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from datetime import datetime
 from functools import cached_property
+from itertools import chain
 from pathlib import Path
 
 from vprism_pipelines import settings as configuration
@@ -73,10 +74,11 @@ class House:
     @asynccontextmanager
     async def provider(self, name: str) -> AsyncIterator[Provider]:
         """A provider with a transport of its own, closed at the end."""
-        from vprism_pipelines.providers.transport import Transport  # httpx is loaded only where something is fetched
+        from vprism_pipelines.providers.transport import EGRESS, Transport  # httpx only where something is fetched
 
         quota = self.parser(name).capabilities().quota
-        async with Transport(self.settings, quotas={name: quota}, state_path=self.state_path) as transport:
+        hosts = {**EGRESS, **registry.hosts()}
+        async with Transport(self.settings, quotas={name: quota}, state_path=self.state_path, hosts=hosts) as transport:
             provider = registry.create(name, transport, settings=self.settings, clock=self.clock)
             try:
                 with self.limiter([name]) as limiter:
@@ -108,3 +110,8 @@ class House:
     def providers_of(self, spec: MarketSpec) -> list[str]:
         """Providers that scheduled runs of a market ask: the configured ones, else the embedded one."""
         return self.settings.providers.get(spec.code) or [spec.embedded_provider]
+
+    def ranked(self, spec: MarketSpec) -> list[str]:
+        """Providers that the installation names for a market, best first; nobody else is asked instead of another."""
+        named = (self.settings.providers.get(spec.code, []), self.settings.standby.get(spec.code, []))
+        return list(dict.fromkeys(chain(*named)))

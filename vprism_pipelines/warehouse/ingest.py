@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import date
 
@@ -13,13 +13,25 @@ from vprism_pipelines.errors import ContractViolation, DataQualityError
 from vprism_pipelines.market.calendars import calendar
 from vprism_pipelines.market.spec import MarketSpec
 from vprism_pipelines.quality.contracts import violations
+from vprism_pipelines.quality.fundamentals_rows import clean_fundamentals
+from vprism_pipelines.quality.quotes_rows import clean_quotes, clean_ticks
 from vprism_pipelines.quality.revisions import classify_bars, classify_terms
 from vprism_pipelines.quality.rows import ANYWHERE, Cleaned, clean_actions, clean_bars, clean_instruments
 from vprism_pipelines.tables import INGESTS, QUARANTINE, SYMBOL_MAP
+from vprism_pipelines.telemetry import count
+from vprism_pipelines.telemetry.metrics import SYMBOL_NORMALIZATION
 from vprism_pipelines.warehouse import ledger
 from vprism_pipelines.warehouse.lake import Lake
 from vprism_pipelines.warehouse.writer import next_batch
 
+# What needs nothing but its rows; bars need the calendars of their sessions too.
+_CLEANERS: Mapping[str, Callable[[pl.DataFrame, pl.DataFrame, MarketSpec], Cleaned]] = {
+    "actions": clean_actions,
+    "instruments": clean_instruments,
+    "fundamentals": clean_fundamentals,
+    "quotes": clean_quotes,
+    "ticks": clean_ticks,
+}
 # A share says little of a handful of rows: a few rejects alone never stop a market.
 ENOUGH_TO_BLOCK = 50
 
@@ -55,7 +67,7 @@ def pending(
     Args:
         connection: The private file.
         spec: Market.
-        dataset: bars, actions or instruments.
+        dataset: One of `ledger.LEDGERS`.
         window: Only pulls that cover some of these sessions; the ones brought along may cover others.
         again: Also those already ingested, as a replay does.
 
@@ -98,7 +110,11 @@ def clean_pulls(
             for (provider,), group in pulls.group_by("provider", maintain_order=True)
         ]
     )
-    return clean_raw(raw, pulls, spec, dataset, synthetic)
+    cleaned = clean_raw(raw, pulls, spec, dataset, synthetic)
+    unresolved = cleaned.reasons().get("unknown_symbol", 0)
+    count(SYMBOL_NORMALIZATION, cleaned.rows - unresolved, status="resolved")
+    count(SYMBOL_NORMALIZATION, unresolved, status="unresolved")
+    return cleaned
 
 
 def clean_raw(
@@ -110,20 +126,17 @@ def clean_raw(
         raw: Rows of the raw contract of `dataset`.
         pulls: fetch_id, provider, fetched_at of every pull in `raw`.
         spec: Market.
-        dataset: bars, actions or instruments.
+        dataset: One of `ledger.LEDGERS`.
         synthetic: Providers that invent their data.
     """
-    if dataset == "actions":
-        return clean_actions(raw, pulls, spec)
-    if dataset == "instruments":
-        return clean_instruments(raw, pulls, spec)
+    if dataset in _CLEANERS:
+        return _CLEANERS[dataset](raw, pulls, spec)
     invented = pulls.filter(pl.col("provider").is_in(list(synthetic)))["fetch_id"]
+    own = pl.col("fetch_id").is_in(invented.implode())
+    halves = ((False, raw.filter(~own)), (True, raw.filter(own))) if len(invented) else ((False, raw),)
     parts = [
         clean_bars(part, pulls, spec, _sessions(spec, part), synthetic=flagged)
-        for flagged, part in (
-            (False, raw.filter(~pl.col("fetch_id").is_in(invented.implode()))),
-            (True, raw.filter(pl.col("fetch_id").is_in(invented.implode()))),
-        )
+        for flagged, part in halves
         if not part.is_empty()
     ]
     if len(parts) == 1:

@@ -52,7 +52,7 @@ class Lake:
 
     def stage(self, payload: Payload) -> None:
         """Keep one answer at once, before anybody looks inside."""
-        head = json.dumps({**_fields(payload), "body": None, "fetched_at": payload.fetched_at.isoformat()})
+        head = json.dumps(_head(payload) | {"fetched_at": payload.fetched_at.isoformat()})
         target = self.root / "incoming" / payload.request.provider / f"{payload.fetch_id}.payload"
         with _naming(target) as draft:
             draft.write_bytes(head.encode() + b"\n" + payload.body)
@@ -198,6 +198,10 @@ class Lake:
 
 
 def _fields(payload: Payload) -> dict[str, object]:
+    return _head(payload) | {"sha256": payload.sha256, "body": payload.body}
+
+
+def _head(payload: Payload) -> dict[str, object]:
     return {
         "fetch_id": payload.fetch_id,
         "request": payload.request.to_json(),
@@ -206,8 +210,6 @@ def _fields(payload: Payload) -> dict[str, object]:
         "fetched_at": payload.fetched_at,
         "latency_ms": payload.latency_ms,
         "error": payload.error,
-        "sha256": payload.sha256,
-        "body": payload.body,
     }
 
 

@@ -17,6 +17,7 @@ import polars as pl
 
 from vprism_pipelines import tables
 from vprism_pipelines.errors import WarehouseError
+from vprism_pipelines.quality.contracts import repeats
 from vprism_pipelines.tables import CLEAN_ACTIONS, CLEAN_BARS, Table
 
 
@@ -48,7 +49,28 @@ INSTRUMENTS = Ledger(
     ("name", "exchange", "currency", "listed", "delisted", "sector", "isin"),
     None,
 )
-LEDGERS: Mapping[str, Ledger] = {"bars": BARS, "actions": ACTIONS, "instruments": INSTRUMENTS}
+FUNDAMENTALS = Ledger(
+    tables.CLEAN_FUNDAMENTALS,
+    ("symbol", "period_end", "period_kind", "statement", "item", "provider"),
+    # available_from is no value: every later pull of the same figure would date it anew.
+    ("value", "unit", "currency", "published"),
+    "period_end",
+)
+QUOTES = Ledger(
+    tables.CLEAN_QUOTES,
+    ("symbol", "instant", "provider"),
+    ("last", "bid", "ask", "reference", "volume", "value", "currency", "delayed"),
+    "instant",
+)
+TICKS = Ledger(tables.CLEAN_TICKS, ("symbol", "instant", "seq", "provider"), ("price", "volume", "side"), "instant")
+LEDGERS: Mapping[str, Ledger] = {
+    "bars": BARS,
+    "actions": ACTIONS,
+    "instruments": INSTRUMENTS,
+    "fundamentals": FUNDAMENTALS,
+    "quotes": QUOTES,
+    "ticks": TICKS,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,25 +102,30 @@ def remember(
     if incoming.is_empty():
         return Remembered(0, 0, 0)
     columns = [name for name in ledger.table.names if name not in ("known_to", "change_class", "batch")]
-    connection.register("incoming", incoming.select(columns))
+    # In order of the key, in which the table is read.
+    ordered = incoming.select(columns).sort(ledger.key)
+    arrived = ordered.height
+    connection.register("incoming", ordered)
     try:
+        if not _heard(connection, ledger) and not repeats(ordered, ledger.key):
+            return Remembered(_insert_first(connection, ledger, columns, batch), 0, 0)
         connection.execute("CREATE OR REPLACE TEMP TABLE arriving AS SELECT * FROM incoming")
     finally:
         connection.unregister("incoming")
-    arrived = incoming.height
-    if _standing(connection, ledger):
-        if not _drop_believed(connection, ledger):
-            return Remembered(0, 0, arrived)
-    elif not incoming.select(ledger.key).is_duplicated().any():
-        return Remembered(_insert_first(connection, ledger, columns, batch), 0, 0)
+    if not _drop_believed(connection, ledger):
+        return Remembered(0, 0, arrived)
     added = _thread(connection, ledger, columns, batch, classify)
     return Remembered(added.new, added.changed, arrived - added.new - added.changed)
 
 
-def _standing(connection: duckdb.DuckDBPyConnection, ledger: Ledger) -> bool:
+def _heard(connection: duckdb.DuckDBPyConnection, ledger: Ledger) -> bool:
     """Whether any arriving key has a version already."""
-    key = ", ".join(ledger.key)
-    found = f"FROM {ledger.table.full_name} AS t SEMI JOIN arriving USING ({key}) {_bounds(ledger)} LIMIT 1"
+    table, key = ledger.table.full_name, ", ".join(ledger.key)
+    # A provider never heard of before has no key at all: far cheaper to see than that none of millions is known.
+    speaking = "provider IN (SELECT DISTINCT provider FROM incoming)"
+    if not _count(connection, f"SELECT count(*) FROM (FROM {table} WHERE {speaking} LIMIT 1)"):
+        return False
+    found = f"FROM {table} AS t SEMI JOIN incoming USING ({key}) {_bounds(ledger, 'incoming')} LIMIT 1"
     return _count(connection, f"SELECT count(*) FROM ({found})") > 0
 
 
@@ -123,23 +150,23 @@ def _drop_believed(connection: duckdb.DuckDBPyConnection, ledger: Ledger) -> int
 
 
 def _insert_first(connection: duckdb.DuckDBPyConnection, ledger: Ledger, columns: list[str], batch: int) -> int:
-    """Facts nobody has stated before, one version each: nothing to compare."""
+    """Facts nobody has stated before, one version each, in order already: nothing to compare."""
     listed = ", ".join(f'"{name}"' for name in columns)
     return _count(
         connection,
         f"""INSERT INTO {ledger.table.full_name} BY NAME
             SELECT {listed}, NULL::TIMESTAMPTZ AS known_to, 'new' AS change_class, {batch}::BIGINT AS batch
-            FROM arriving ORDER BY {", ".join(ledger.key)}""",
+            FROM incoming""",
     )
 
 
-def _bounds(ledger: Ledger) -> str:
+def _bounds(ledger: Ledger, rows: str = "arriving") -> str:
     """A bound on the date lets DuckDB skip row groups."""
     if ledger.date is None:
         return ""
     return (
-        f"WHERE t.{ledger.date} BETWEEN (SELECT min({ledger.date}) FROM arriving)"
-        f" AND (SELECT max({ledger.date}) FROM arriving)"
+        f"WHERE t.{ledger.date} BETWEEN (SELECT min({ledger.date}) FROM {rows})"
+        f" AND (SELECT max({ledger.date}) FROM {rows})"
     )
 
 

@@ -74,8 +74,9 @@ def record(
         for measurement in measurements
     ]
     connection.execute(
-        "DELETE FROM quality.metrics WHERE run_id = $run AND market = $market AND list_contains($metrics, metric)",
-        {"run": run_id, "market": spec.code, "metrics": sorted({str(row["metric"]) for row in rows})},
+        """DELETE FROM quality.metrics
+           WHERE run_id = $run AND market = $market AND list_contains($measured, provider || ' ' || metric)""",
+        {"run": run_id, "market": spec.code, "measured": [f"{row['provider']} {row['metric']}" for row in rows]},
     )
     insert(connection, METRICS, pl.DataFrame(rows, schema=METRICS.polars_schema))
 

@@ -123,7 +123,7 @@ def count(connection: duckdb.DuckDBPyConnection, table: str, spec: MarketSpec) -
 
 def rows_by_year(connection: duckdb.DuckDBPyConnection, spec: MarketSpec, dataset: str, table: Table) -> pl.DataFrame:
     """year, accepted, quarantined: what a clean table holds and what was set aside, by the year the rows are about."""
-    date = next(name for name in ("session", "ex_date", "known_from") if name in table.names)
+    date = next(name for name in ("session", "ex_date", "period_end", "instant", "known_from") if name in table.names)
     return frame(
         connection,
         f"""SELECT year, sum(accepted)::BIGINT AS accepted, sum(quarantined)::BIGINT AS quarantined FROM (

@@ -213,7 +213,9 @@ class _Work:
 
 def _datasets(provider: str, wanted: Sequence[Dataset]) -> list[Dataset]:
     item = registry.entry(provider)
-    return [dataset for dataset in (item.dataset, *item.also) if not wanted or dataset in wanted]
+    if not wanted:
+        return [item.dataset, *item.also]
+    return [dataset for dataset in item.datasets if dataset in wanted]
 
 
 def _work(
@@ -311,13 +313,8 @@ def _leg(work: _Work, forecast: Forecast, now: datetime) -> Leg:
 
 def _symbols(work: _Work) -> int:
     """How many symbols the requests are about."""
-    named: set[str] = set()
-    for request in work.requests:
-        listed: str | None = request.symbol or request.params.get("symbols")
-        if listed is None:
-            return work.symbols
-        named.update(listed.split(","))
-    return len(named)
+    named = {symbol for request in work.requests for symbol in pulls.symbols_of(request)}
+    return work.symbols if None in named else len(named)
 
 
 def _utc(at: float) -> datetime:

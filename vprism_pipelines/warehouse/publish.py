@@ -18,8 +18,11 @@ import duckdb
 
 from vprism_pipelines.errors import DataQualityError, StorageUnwritable
 from vprism_pipelines.tables import Table
+from vprism_pipelines.telemetry import timed
+from vprism_pipelines.telemetry.metrics import PUBLISH_LATENCY
 from vprism_pipelines.warehouse import column_lineage
-from vprism_pipelines.warehouse.schema import LOGICAL
+from vprism_pipelines.warehouse.clustering import recluster
+from vprism_pipelines.warehouse.schema import LOGICAL, show_lake
 from vprism_pipelines.warehouse.writer import Warehouse
 
 
@@ -50,6 +53,7 @@ def content_hash(connection: duckdb.DuckDBPyConnection, tables: tuple[Table, ...
     return str(digest[0])
 
 
+@timed(PUBLISH_LATENCY, "publish")
 def publish(warehouse: Warehouse, run_id: str, now: datetime) -> Published:
     """Copy the private file to a new snapshot and make it the published one.
 
@@ -61,9 +65,13 @@ def publish(warehouse: Warehouse, run_id: str, now: datetime) -> Published:
     with warehouse.locked():
         _sweep(warehouse)
         with warehouse.opened() as connection:
+            connection.begin()
+            recluster(connection)
+            connection.commit()
             _prove_keys(connection)
             digest = content_hash(connection)
             column_lineage.store(connection)
+            show_lake(connection, warehouse.settings.lake_dir)
             number = _next_number(warehouse, connection)
             connection.execute(
                 "INSERT INTO ops.snapshots BY NAME SELECT ? AS snapshot, ?::TIMESTAMPTZ AS published_at,"

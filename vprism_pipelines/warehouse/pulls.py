@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -11,12 +12,16 @@ from datetime import date, datetime, timedelta
 import duckdb
 import polars as pl
 
-from vprism_pipelines.errors import Blocked, ProviderError, QuotaExhausted
+from vprism_pipelines.errors import Blocked, Malformed, ProviderError, QuotaExhausted
 from vprism_pipelines.market.calendars import calendar
 from vprism_pipelines.market.spec import MarketSpec
 from vprism_pipelines.providers.base import OVERLAP, Capabilities, Dataset, Parsed, Payload, Provider, Request
 from vprism_pipelines.tables import FETCHES
+from vprism_pipelines.telemetry import SHOWN, count, observe, span
+from vprism_pipelines.telemetry.metrics import OK, PROVIDER_REQUESTS, QUERY_FAIL, QUERY_LATENCY
 from vprism_pipelines.warehouse.lake import Lake
+
+logger = logging.getLogger(__name__)
 
 # Answers that settle a question although they bring no rows.
 SETTLED_WITHOUT_ROWS = ("NO_DATA",)
@@ -41,6 +46,11 @@ class Pulled:
     @property
     def ok(self) -> bool:
         return self.error is None
+
+    @property
+    def code(self) -> str:
+        """OK, or the code of its error."""
+        return self.error.code if self.error else OK
 
 
 def plan(
@@ -201,7 +211,7 @@ async def fetch_all(
     requests: Iterable[Request],
     lake: Lake,
     arrived: Callable[[Pulled], Awaitable[None]] | None = None,
-) -> int:
+) -> list[Request]:
     """Send requests, as many at once as the provider allows; every answer is staged as it arrives, then read.
 
     A page that an answer names is asked for next. Nothing more is asked of a provider whose day is used up, or that ten
@@ -214,7 +224,7 @@ async def fetch_all(
         arrived: Told about each answer once it is staged.
 
     Returns:
-        How many requests were left unasked.
+        The requests left unasked.
     """
     waiting = deque(requests)
     silent = 0
@@ -222,9 +232,8 @@ async def fetch_all(
     async def ask() -> None:
         nonlocal silent
         while waiting and silent < CLOSED_AFTER:
-            payload = await provider.fetch(waiting.popleft())
-            lake.stage(payload)
-            pulled = parse_one(provider, payload)
+            pulled = await _ask(provider, waiting.popleft(), lake)
+            payload = pulled.payload
             if pulled.parsed and pulled.parsed.following:
                 waiting.appendleft(pulled.parsed.following)
             shut = isinstance(pulled.error, Blocked) or (payload.status == 0 and pulled.error is not None)
@@ -241,15 +250,53 @@ async def fetch_all(
         for task in asking:
             task.cancel()
         await asyncio.gather(*asking, return_exceptions=True)
-    return len(waiting)
+    return list(waiting)
+
+
+def symbols_of(request: Request) -> list[str] | list[None]:
+    """Symbols a request is about, as it spells them; [None]: the whole market."""
+    listed = request.symbol or request.params.get("symbols")
+    return listed.split(",") if listed else [None]
+
+
+async def _ask(provider: Provider, request: Request, lake: Lake) -> Pulled:
+    """Put one question, stage the answer, read it, and count how it ended."""
+    about = {"provider": request.provider, "symbol": request.symbol, "dataset": request.dataset}
+    with span("fetch", **about) as work:
+        payload = await provider.fetch(request)
+        lake.stage(payload)
+        pulled = parse_one(provider, payload)
+        work.note(code=pulled.code, status=payload.status, bytes=len(payload.body))
+        count(PROVIDER_REQUESTS, provider=request.provider, code=pulled.code)
+        if payload.latency_ms:  # else there was no answer, or nobody had to be asked
+            observe(QUERY_LATENCY, payload.latency_ms, provider=request.provider)
+        if pulled.error and pulled.code not in SETTLED_WITHOUT_ROWS:
+            count(QUERY_FAIL, provider=request.provider, code=pulled.code)
+            logger.info("%s", pulled.error, extra={"code": pulled.code, SHOWN: True})
+    return pulled
 
 
 def parse_one(provider: Provider, payload: Payload) -> Pulled:
     """Parse a payload; a refusal is a result too."""
-    try:
-        return Pulled(payload, provider.parse(payload), None)
-    except ProviderError as error:
-        return Pulled(payload, None, error)
+    with span("parse", provider=provider.name, symbol=payload.request.symbol) as work:
+        try:
+            pulled = Pulled(payload, provider.parse(payload), None)
+        except ProviderError as error:
+            pulled = Pulled(payload, None, error)
+        except Exception as error:  # a defect of one parser, ours or a plugin's, costs one answer
+            logger.exception("the parser of %s failed", provider.name)
+            pulled = Pulled(payload, None, _defect(provider, error))
+        work.note(code=pulled.code, rows=pulled.parsed.rows if pulled.parsed else 0)
+    return pulled
+
+
+def _defect(provider: Provider, error: Exception) -> ProviderError:
+    return Malformed(
+        f"the parser failed: {type(error).__name__}: {error}",
+        hint="the answer is archived; please report it, a corrected parser will read it again",
+        provider=provider.name,
+        parser=provider.parser_version,
+    )
 
 
 def parse_all(provider: Provider, payloads: Iterable[Payload]) -> list[Pulled]:

@@ -12,8 +12,10 @@ import duckdb
 import polars as pl
 import pyarrow as pa
 
-from vprism_pipelines.errors import InvalidQuery, NotPublished
+from vprism_pipelines.errors import InvalidQuery, NotPublished, VprismError
 from vprism_pipelines.settings import Settings
+from vprism_pipelines.telemetry import count, timed
+from vprism_pipelines.telemetry.metrics import QUERY_FAIL, QUERY_LATENCY, WAREHOUSE
 
 Identity = tuple[int, int, int, int]
 """Device, inode, size and time of change of a file: another one, another content."""
@@ -56,6 +58,14 @@ class Reader:
             NotPublished: There is no published warehouse yet.
             InvalidQuery: The statement is wrong, or tries to write.
         """
+        try:
+            with timed(QUERY_LATENCY, "query", provider=WAREHOUSE):
+                return self._arrow(sql, parameters)
+        except VprismError as error:
+            count(QUERY_FAIL, provider=WAREHOUSE, code=error.code)
+            raise
+
+    def _arrow(self, sql: str, parameters: Sequence[Any] | dict[str, Any] | None) -> pa.Table:
         cursor = self._cursor()
         try:
             result = cursor.execute(sql, parameters)
@@ -85,6 +95,15 @@ class Reader:
             cursor = self._connection.cursor()
         cursor.execute("SET enable_progress_bar = false")  # it would write into the protocol on stdout
         return cursor
+
+    @property
+    def newest(self) -> Identity:
+        """Tells the published snapshot from every other; changes when another one is published.
+
+        Raises:
+            NotPublished: There is none yet.
+        """
+        return self._published()
 
     def _published(self) -> Identity:
         published = self._settings.database

@@ -16,7 +16,16 @@ from vprism_pipelines.market.calendars import calendar
 from vprism_pipelines.market.spec import MARKETS, MarketSpec
 from vprism_pipelines.market.spec import market as market_named
 from vprism_pipelines.providers import registry
-from vprism_pipelines.tables import METRICS, RECONCILIATION_RUNS, RELIABILITY, RUNS, SHADOW_RUNS, SNAPSHOTS, Table
+from vprism_pipelines.tables import (
+    FAILOVERS,
+    METRICS,
+    RECONCILIATION_RUNS,
+    RELIABILITY,
+    RUNS,
+    SHADOW_RUNS,
+    SNAPSHOTS,
+    Table,
+)
 from vprism_pipelines.warehouse import acquire, across, analytics, candidates, findings, golden, revisions, roles
 from vprism_pipelines.warehouse.house import House
 from vprism_pipelines.warehouse.ingest import clean_pulls, ingest, pending
@@ -27,7 +36,7 @@ from vprism_pipelines.warehouse.schema import LOGICAL
 T = TypeVar("T")
 Progress = Callable[[str, int, int], None]
 DATASETS = tuple(LEDGERS)
-BOOKKEEPING = (RUNS, SNAPSHOTS, METRICS, RECONCILIATION_RUNS, SHADOW_RUNS)
+BOOKKEEPING = (RUNS, SNAPSHOTS, METRICS, FAILOVERS, RECONCILIATION_RUNS, SHADOW_RUNS)
 # What the weights had been at each instant, for golden as of then.
 STANDING = (RELIABILITY,)
 

@@ -15,10 +15,9 @@ import duckdb
 
 from vprism_pipelines import __version__, tables
 from vprism_pipelines.errors import WarehouseError
-from vprism_pipelines.market.spec import MARKETS
 from vprism_pipelines.quality.flags import BarFlag
 from vprism_pipelines.tables import Table
-from vprism_pipelines.warehouse import indicator_tables
+from vprism_pipelines.warehouse import dataset_views, indicator_tables
 
 SCHEMAS = ("raw", "clean", "golden", "analytics", "quality", "ops")
 
@@ -37,9 +36,19 @@ MIGRATIONS: tuple[tuple[str, Migration], ...] = (
     ("more indicators, states that say what they need", lambda connection: _compute_indicators_anew(connection)),
 )
 
-# The exchange's own date of an instant, whatever the reader's session is set to.
-_ZONES = " ".join(f"WHEN '{spec.prefix}' THEN '{spec.timezone}'" for spec in MARKETS.values())
-_SEEN = f"timezone(CASE split_part(symbol, ':', 1) {_ZONES} ELSE 'UTC' END, known_from)::DATE"
+_FACTORS = """coalesce(f.hfq, 1) AS hfq,
+           coalesce(f.hfq / f.hfq_last, 1 / l.hfq_last, 1) AS qfq,
+           coalesce(f.hfq_ex_close, 1) AS total_return_hfq,
+           coalesce(f.hfq_ex_close / f.hfq_ex_close_last, 1 / l.hfq_ex_close_last, 1) AS total_return,
+           coalesce(f.shares, 1) AS shares_hfq,
+           coalesce(f.shares / f.shares_last, 1 / l.shares_last, 1) AS shares"""
+_FACTORED = """golden.bars AS b
+    ASOF LEFT JOIN golden.factors_cumulative AS f
+        ON b.symbol = f.symbol AND b.session >= f.effective_session
+    LEFT JOIN (SELECT DISTINCT symbol, hfq_last, hfq_ex_close_last, shares_last FROM golden.factors_cumulative) AS l
+        ON b.symbol = l.symbol"""
+
+_SEEN = dataset_views.exchange_date("known_from")
 _OBSERVED, _ADJUSTED = int(BarFlag.OBSERVED_ON_THE_DAY), int(BarFlag.ADJUSTED_BY_SOURCE)
 
 
@@ -147,60 +156,46 @@ CREATE OR REPLACE VIEW golden.factors_cumulative AS
 
 -- One row per golden bar. hfq: history fixed, latest price scaled up. qfq: latest price as traded, history scaled down.
 CREATE OR REPLACE VIEW golden.factors_daily AS
-    SELECT b.symbol, b.session,
-           coalesce(f.hfq, 1) AS hfq,
-           coalesce(f.hfq / f.hfq_last, 1 / l.hfq_last, 1) AS qfq,
-           coalesce(f.hfq_ex_close, 1) AS total_return_hfq,
-           coalesce(f.hfq_ex_close / f.hfq_ex_close_last, 1 / l.hfq_ex_close_last, 1) AS total_return,
-           coalesce(f.shares, 1) AS shares_hfq,
-           coalesce(f.shares / f.shares_last, 1 / l.shares_last, 1) AS shares
-    FROM golden.bars AS b
-    ASOF LEFT JOIN golden.factors_cumulative AS f
-        ON b.symbol = f.symbol AND b.session >= f.effective_session
-    LEFT JOIN (SELECT DISTINCT symbol, hfq_last, hfq_ex_close_last, shares_last FROM golden.factors_cumulative) AS l
-        ON b.symbol = l.symbol;
+    SELECT b.symbol, b.session, {_FACTORS} FROM {_FACTORED};
 
 -- Prices on every basis: WHERE basis IN ('raw', 'split', 'qfq', 'hfq', 'total_return'). Volume moves with shares only.
+-- One SELECT without a CTE: what is asked of symbol and session reaches golden.bars and skips blocks there.
 CREATE OR REPLACE VIEW golden.adjusted_bars AS
-    WITH factored AS (SELECT b.*, f.* EXCLUDE (symbol, session) FROM golden.bars AS b
-                      JOIN golden.factors_daily AS f USING (symbol, session))
     SELECT symbol, session, basis, open * k AS open, high * k AS high, low * k AS low, close * k AS close,
            volume / s AS volume, value, currency, k AS factor, s AS share_factor, flags
     FROM (
-        SELECT *, 'raw' AS basis, 1.0::DOUBLE AS k, 1.0::DOUBLE AS s FROM factored
-        UNION ALL SELECT *, 'split' AS basis, shares AS k, shares AS s FROM factored
-        UNION ALL SELECT *, 'qfq' AS basis, qfq AS k, shares AS s FROM factored
-        UNION ALL SELECT *, 'hfq' AS basis, hfq AS k, shares_hfq AS s FROM factored
-        UNION ALL SELECT *, 'total_return' AS basis, total_return AS k, shares AS s FROM factored
+        SELECT *, CASE basis WHEN 'raw' THEN 1.0::DOUBLE WHEN 'split' THEN shares WHEN 'qfq' THEN qfq
+                             WHEN 'hfq' THEN hfq ELSE total_return END AS k,
+               CASE basis WHEN 'raw' THEN 1.0::DOUBLE WHEN 'hfq' THEN shares_hfq ELSE shares END AS s
+        FROM (SELECT b.*, {_FACTORS} FROM {_FACTORED})
+        CROSS JOIN (VALUES ('raw'), ('split'), ('qfq'), ('hfq'), ('total_return')) AS bases(basis)
     );
 """
 
 
-def ensure(connection: duckdb.DuckDBPyConnection, lake: Path) -> None:
-    """Bring the open file up to date: schemas, tables, migrations, views, macros, views over the lake.
+def ensure(connection: duckdb.DuckDBPyConnection) -> None:
+    """Bring the open file up to date: schemas, tables, migrations, views, macros. One query where it is already.
 
     Raises:
         WarehouseError: The file was written by a newer version of this package.
     """
+    stamp = _present()
+    if _stamp(connection) == stamp:
+        return
     known = _applied(connection)
     if known > len(MIGRATIONS):
         raise WarehouseError(
             f"the warehouse has migration {known}, this version knows only {len(MIGRATIONS)}",
             hint="upgrade vprism-pipelines, or rebuild into another VPRISM_DATA_DIR",
         )
-    stamp = _present()
-    if known == len(MIGRATIONS) and _stamp(connection) == stamp:
-        _lake_views(connection, lake)
-        return
     connection.begin()
     for number, (title, migrate) in enumerate(MIGRATIONS[known:], start=known + 1):
         migrate(connection)
         connection.execute("INSERT INTO ops.migrations VALUES (?, ?, ?, now())", [number, title, stamp])
     _create_tables(connection)
-    connection.execute(_VIEWS)
+    connection.execute(_VIEWS + dataset_views.VIEWS)
     connection.execute("UPDATE ops.migrations SET stamp = ?", [stamp])
     connection.commit()
-    _lake_views(connection, lake)
 
 
 def _create_tables(connection: duckdb.DuckDBPyConnection) -> None:
@@ -237,16 +232,19 @@ def _applied(connection: duckdb.DuckDBPyConnection) -> int:
 @cache
 def _present() -> str:
     """What the dictionary, the views and the migrations of this version amount to."""
-    text = "\n".join([*(table.ddl() for table in TABLES), _VIEWS])
+    text = "\n".join([*(table.ddl() for table in TABLES), _VIEWS, dataset_views.VIEWS])
     return f"{__version__}+{len(MIGRATIONS)}+{hashlib.sha256(text.encode()).hexdigest()[:12]}"
 
 
 def _stamp(connection: duckdb.DuckDBPyConnection) -> str | None:
-    row = connection.execute("SELECT stamp FROM ops.migrations ORDER BY number DESC LIMIT 1").fetchone()
+    try:
+        row = connection.execute("SELECT stamp FROM ops.migrations ORDER BY number DESC LIMIT 1").fetchone()
+    except duckdb.CatalogException:  # a new file
+        return None
     return str(row[0]) if row else None
 
 
-def _lake_views(connection: duckdb.DuckDBPyConnection, lake: Path) -> None:
+def show_lake(connection: duckdb.DuckDBPyConnection, lake: Path) -> None:
     """`raw.<provider>_<dataset>`: the parsed rows in the provider's own terms, straight from the lake."""
     wanted = {folder.name for folder in (lake / "raw").glob("*_*") if any(folder.glob("*/*.parquet"))}
     standing = {

@@ -18,6 +18,8 @@ from filelock import FileLock, Timeout
 
 from vprism_pipelines.errors import StorageUnwritable, WarehouseError, WarehouseLocked
 from vprism_pipelines.settings import Settings
+from vprism_pipelines.telemetry import timed
+from vprism_pipelines.telemetry.metrics import WRITE_LATENCY
 from vprism_pipelines.warehouse import schema
 
 # New files stay readable by every 1.x command line and driver, whatever version writes them.
@@ -76,7 +78,7 @@ class Warehouse:
         """An open connection for a caller that holds the lock: schema up to date, always closed and checkpointed."""
         connection = self._open()
         try:
-            schema.ensure(connection, self.settings.lake_dir)
+            schema.ensure(connection)
             yield connection
         finally:
             connection.close()
@@ -90,7 +92,7 @@ class Warehouse:
     @contextmanager
     def transaction(self) -> Iterator[duckdb.DuckDBPyConnection]:
         """A connection inside one transaction: all of it is committed, or none of it."""
-        with self.connect() as connection:
+        with timed(WRITE_LATENCY, "write"), self.connect() as connection:
             connection.begin()
             try:
                 yield connection

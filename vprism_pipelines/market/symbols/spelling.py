@@ -129,6 +129,8 @@ _PROVIDERS: Mapping[str, Mapping[str, Speller]] = MappingProxyType(
         },
         "vci": {"VN": _vci},
         "kbs": {"VN": _vn},
+        "tcbs": {"VN": _vn},
+        "vndirect_finfo": {"VN": _vn},
         "sample": {"US": _code},
         "simulated": {"VN": _code},
         "files": {"CN": str, "HK": str, "US": str, "VN": str},

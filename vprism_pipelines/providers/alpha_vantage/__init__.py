@@ -1,4 +1,4 @@
-"""Alpha Vantage: daily bars as traded, dividends, splits and listings, one request per symbol and kind.
+"""Alpha Vantage: daily bars as traded, dividends, splits, earnings and listings, one request per symbol and kind.
 
 A free key is worth 25 requests a day and the last 100 sessions; whatever is wrong is said with HTTP 200.
 """
@@ -26,6 +26,10 @@ __all__ = ["AlphaVantageProvider"]
 
 _URL: Final = "https://www.alphavantage.co/query"
 _NOW: Final = partial(datetime.now, UTC)
+_FUNCTIONS: Final[Mapping[str, tuple[str, ...]]] = {
+    "actions": ("DIVIDENDS", "SPLITS"),
+    "fundamentals": ("EARNINGS", "OVERVIEW"),
+}
 # Calendar days that the 100 sessions of a compact answer span at least.
 _COMPACT_DAYS: Final = 130
 
@@ -40,12 +44,13 @@ class AlphaVantageProvider(WebProvider):
     """
 
     name = "alpha_vantage"
+    parser_version = "2"
     offers: ClassVar[Capabilities] = Capabilities(
         name="alpha_vantage",
         title="Alpha Vantage",
         markets=("us", "cn"),
         asset_types=("STOCK", "ETF", "FUND"),
-        datasets=("bars", "actions", "instruments"),
+        datasets=("bars", "actions", "instruments", "fundamentals"),
         price_basis="raw",
         history="20 years and more with a paid key; the last 100 sessions with a free one",
         quota=Quota(
@@ -91,7 +96,7 @@ class AlphaVantageProvider(WebProvider):
             kinds: list[dict[str, str]] = (
                 [{"function": series, "outputsize": size, "datatype": "json"}]
                 if dataset == "bars"
-                else [{"function": function, "datatype": "json"} for function in ("DIVIDENDS", "SPLITS")]
+                else [{"function": function, "datatype": "json"} for function in _FUNCTIONS[dataset]]
             )
             asked = [
                 (symbol, kind | {"symbol": to_provider(symbol, self.name)})

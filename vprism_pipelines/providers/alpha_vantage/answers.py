@@ -9,6 +9,7 @@ from typing import Any, Final
 import polars as pl
 
 from vprism_pipelines.errors import Malformed, NoData, NotFound
+from vprism_pipelines.providers.alpha_vantage.reports import overview_figures, parse_earnings, parse_exchange_rate
 from vprism_pipelines.providers.base import Dataset, Parsed, Payload, raw_frame
 from vprism_pipelines.providers.text_tables import (
     PRICES,
@@ -25,6 +26,7 @@ from vprism_pipelines.providers.window import within
 __all__ = ["parse_csv", "parse_json"]
 
 _SERIES: Final = ("Time Series (Daily)", "Time Series FX (Daily)", "Time Series (Digital Currency Daily)")
+_RATE: Final = "Realtime Currency Exchange Rate"
 _NUMBERED: Final = re.compile(r"^\d+[a-z]?\.\s*")
 _MISSING: Final = ("", "None", "null", "-")
 _ASSETS: Final = {"Stock": "STOCK", "Common Stock": "STOCK", "ETF": "ETF", "Mutual Fund": "FUND"}
@@ -42,7 +44,7 @@ Columns = Mapping[str, Sequence[object] | pl.Series]
 
 
 def parse_json(document: Mapping[str, Any], payload: Payload) -> Parsed:
-    """Bars, actions or instruments of a JSON answer without a notice.
+    """The frames of a JSON answer without a notice.
 
     Raises:
         NotFound: An empty quote: nobody knows the symbol.
@@ -64,6 +66,11 @@ def parse_json(document: Mapping[str, Any], payload: Payload) -> Parsed:
         return _events(
             {key: [entry.get(key) for entry in entries] for key in _keys(entries)}, document["symbol"], payload
         )
+    if _RATE in document:
+        node = _object(document[_RATE], _RATE)
+        return parse_exchange_rate({_plain(key): value for key, value in node.items()}, payload)
+    if "symbol" in document and {"quarterlyEarnings", "annualEarnings"} & set(document):
+        return parse_earnings(document, _required(document["symbol"], "the symbol"), payload)
     if any(name.startswith(("Time Series", "Weekly", "Monthly")) for name in document):
         raise Malformed("the bars are not daily", hint="ask for TIME_SERIES_DAILY")
     if "Symbol" in document and "AssetType" in document:
@@ -201,10 +208,19 @@ def _listing(columns: Columns, payload: Payload) -> Parsed:
 def _overview(document: Mapping[str, Any], payload: Payload) -> Parsed:
     fields = {"name": "Name", "exchange": "Exchange", "currency": "Currency", "sector": "Sector"}
     row = {ours: _text(document.get(theirs)) for ours, theirs in fields.items()}
-    row["raw_symbol"] = _required(document["Symbol"], "Symbol")
+    symbol = row["raw_symbol"] = _required(document["Symbol"], "Symbol")
     row["asset"] = _ASSETS.get(_text(document["AssetType"]) or "")
-    table = pl.DataFrame([row], schema=dict.fromkeys(row, pl.String))
-    return Parsed({"instruments": raw_frame("instruments", table, payload)})
+    frames: dict[Dataset, pl.DataFrame] = {}
+    # Asked for its figures alone: the listings describe the same symbol, in fewer fields, and would contradict it.
+    if payload.request.dataset != "fundamentals":
+        table = pl.DataFrame([row], schema=dict.fromkeys(row, pl.String))
+        frames["instruments"] = raw_frame("instruments", table, payload)
+    figures = overview_figures(document, symbol, payload)
+    if figures is not None:
+        frames["fundamentals"] = figures
+    if not frames:
+        raise NoData("the overview has no figure", hint="funds have none")
+    return Parsed(frames)
 
 
 _EVENTS: Final = {("ex_dividend_date", "amount"): True, ("effective_date", "split_factor"): False}

@@ -23,6 +23,7 @@ _WORDS: Final[tuple[tuple[re.Pattern[str], type[ProviderError], str], ...]] = tu
     (re.compile(pattern, re.IGNORECASE), error, hint)
     for pattern, error, hint in (
         (r"data doesn'?t exist for|data not available for", NoData, "ask for another window"),
+        (r"no fundamentals data found", NoData, "Yahoo has no such module for this kind of product"),
         (r"too many requests", RateLimited, "wait some minutes, then ask less often"),
         (r"invalid crumb|invalid cookie|unauthorized", AuthRequired, "renew the cookie and the crumb"),
         (r"not found|no data found|delisted", NotFound, "check the symbol; delisted ones lose their history"),

@@ -21,7 +21,9 @@ from vprism_pipelines.serving.cli import (
     health,
     imports,
     lineage,
+    metrics,
     plan,
+    plugins,
     providers,
     quality,
     reconcile,
@@ -41,9 +43,10 @@ READER_LEFT = 141  # what the shell reports for a program whose reader closed th
 app = application()
 for part in (
     run, imports, sql, data, plan, explain, lineage, diff, actions, reconcile, quality, drift, shadow, symbol, calendar,
-    providers, health,
+    providers, health, metrics, plugins,
 ):  # fmt: skip
     part.add_to(app)
+plugins.add_commands(app)
 
 
 def main(arguments: Sequence[str] | None = None, session: Session | None = None) -> int:

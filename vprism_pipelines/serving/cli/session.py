@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from vprism_pipelines import __version__
-from vprism_pipelines.errors import InvalidConfiguration
+from vprism_pipelines.errors import InvalidConfiguration, VprismError
 from vprism_pipelines.serving.cli.render import Answer, Format, Output
 
 if TYPE_CHECKING:
@@ -70,14 +70,13 @@ class Session:
 
     def begin(self) -> None:
         """Get ready to run a command: logging and redaction as configured, the output file possible."""
-        from vprism_pipelines.providers.redaction import redact
-        from vprism_pipelines.serving.cli import logs
+        from vprism_pipelines import telemetry
 
         self.output.check()
         settings = self.house.settings
-        self.output.redact = lambda text: redact(text, settings.secrets())
+        self.output.redact = telemetry.hide
         self.log_level = self.log_level or settings.log_level
-        logs.configure(self.log_level, self.output)
+        telemetry.start(settings, terminal=True, level=self.log_level, color=self.output.color)
 
 
 Body = Callable[..., Answer]
@@ -102,13 +101,28 @@ def command(commands: typer.Typer, name: str) -> Callable[[Body], Body]:
         def run(ctx: typer.Context, **values: Any) -> Answer:
             session = _adopt(ctx, values)
             session.begin()
-            return body(session, **values)
+            return _observed(ctx.command_path, body, session, values)
 
         _, *own = inspect.signature(body, eval_str=True).parameters.values()
         commands.command(name, help=inspect.getdoc(body), context_settings=_HELP)(_signed(run, own))
         return body
 
     return add
+
+
+def _observed(name: str, body: Body, session: Session, values: dict[str, Any]) -> Answer:
+    """What a command answers, in a span of its own; an error is logged with its code."""
+    from vprism_pipelines.telemetry import logs, span
+
+    with span(name):
+        try:
+            answer = body(session, **values)
+        except VprismError as error:
+            logs.failed(error)
+            raise
+        for told in answer.errors:
+            logs.failed(told)
+        return answer
 
 
 def _typer(text: str) -> typer.Typer:
