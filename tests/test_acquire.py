@@ -14,7 +14,7 @@ import pytest
 
 from tests.house import DAYS, NOW, Clock, Scripted, acquire_all, answer, bar, house, registered, scripted
 from vprism_pipelines.errors import NotFound, QuotaExhausted, Unavailable, WarehouseLocked
-from vprism_pipelines.market.spec import US
+from vprism_pipelines.market.spec import MARKETS, US
 from vprism_pipelines.providers.base import Capabilities, Dataset, Parsed, Payload, Request
 from vprism_pipelines.warehouse import acquire
 from vprism_pipelines.warehouse.house import House
@@ -346,3 +346,20 @@ def test_data_that_is_gone_is_not_asked_for(tmp_path: Path) -> None:
         Board.asked = []
         acquire.acquire(place, US, "board", (DAYS[-20], DAYS[-1]), "test", dataset="bars")
         assert Board.asked[0].start == DAYS[-20]
+
+
+def test_where_nobody_chose_symbols_all_that_the_listings_name_are_asked_for(
+    tmp_path: Path, one: type[Scripted]
+) -> None:
+    place, vn = house(tmp_path), MARKETS["vn"]
+    with place.warehouse.transaction() as connection:
+        connection.execute(
+            """INSERT INTO clean.instruments_ledger BY NAME
+               SELECT symbol, 'kbs' AS provider, 'VND' AS currency, gone::DATE AS delisted, now() AS known_from,
+                      'new' AS change_class, 'f' AS fetch_id, 0 AS payload_row, 1 AS batch
+               FROM (VALUES ('VN:STOCK:FPT', NULL), ('VN:STOCK:OLD', '2020-01-01'), ('VN:WARRANT:CFPT', NULL),
+                            ('VN:STOCK:ACB', NULL), ('US:STOCK:A', NULL)) AS t(symbol, gone)"""
+        )
+        assert acquire.universe(place, connection, vn, one()) == ["VN:STOCK:ACB", "VN:STOCK:FPT"]
+        place = house(tmp_path, universe={"vn": ["HPG"]})
+        assert acquire.universe(place, connection, vn, one()) == ["VN:STOCK:HPG"]

@@ -16,8 +16,10 @@ from tests.test_yahoo_companies import PRICE, STATISTICS, crumbs, quotes, report
 from vprism_pipelines.assets.catalog import market_nodes
 from vprism_pipelines.assets.jobs import beside_keys, beside_name, refresh_keys
 from vprism_pipelines.definitions import build_defs
+from vprism_pipelines.errors import InvalidInput
 from vprism_pipelines.market.spec import MARKETS, US
 from vprism_pipelines.providers import registry
+from vprism_pipelines.serving.launch import run_market
 from vprism_pipelines.warehouse.house import House
 
 
@@ -58,6 +60,21 @@ def test_quotes_figures_and_descriptions_come_from_the_answers_to_the_published_
         ]
         items = published.execute("SELECT item, estimated FROM clean.fundamentals ORDER BY item").fetchall()
     assert items == [("TotalRevenue", True), ("marketCap", False), ("sharesOutstanding", False), ("trailingEps", True)]
+
+
+def test_the_command_runs_the_second_job_and_says_who_has_nothing_for_it(
+    place: House, fault_server: FaultServer
+) -> None:
+    crumbs(fault_server, b"Ab1.c.DeF2g")
+    fault_server.serve("/v7/finance/quote", json.dumps(quotes(PRICE)).encode())
+    fault_server.serve("/v10/finance/quoteSummary/AAPL", json.dumps(summary(price=PRICE)).encode())
+    nothing = json.dumps({"timeseries": {"result": [], "error": None}}).encode()
+    fault_server.serve("/ws/fundamentals-timeseries/v1/finance/timeseries/AAPL", nothing)
+    report = run_market(place, "us", providers=["yahoo"], beside=True)
+    assert {step.asset for step in report.steps} >= {"raw/us/yahoo_quotes", "clean/us/quotes", "published"}
+    assert not any(step.asset.startswith("golden/") for step in report.steps)
+    with pytest.raises(InvalidInput, match="nothing besides bars"):
+        run_market(place, "us", providers=["sample"], beside=True)
 
 
 def test_a_provider_that_refuses_quotes_fails_its_own_job_and_stands_in_the_way_of_no_bar(

@@ -6,13 +6,23 @@ import dagster as dg
 
 from vprism_pipelines.assets.factory import END_TAG, START_TAG, TRIGGER_TAG
 from vprism_pipelines.assets.graph import assets
-from vprism_pipelines.assets.jobs import job_name, jobs, refresh_keys
+from vprism_pipelines.assets.jobs import beside_keys, beside_name, job_name, jobs, refresh_keys
 from vprism_pipelines.assets.resources import WarehouseResource
 from vprism_pipelines.assets.schedules import schedules
 from vprism_pipelines.assets.sensors import sensors
 from vprism_pipelines.warehouse.house import House
 
-__all__ = ["END_TAG", "START_TAG", "TRIGGER_TAG", "build_defs", "defs", "job_name", "refresh_keys"]
+__all__ = [
+    "END_TAG",
+    "START_TAG",
+    "TRIGGER_TAG",
+    "beside_keys",
+    "beside_name",
+    "build_defs",
+    "defs",
+    "job_name",
+    "refresh_keys",
+]
 
 
 def build_defs(house: House | None = None) -> dg.Definitions:

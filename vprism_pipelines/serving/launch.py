@@ -13,7 +13,14 @@ from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vprism_pipelines.errors import DataQualityError, InvalidRange, RunFailed, StorageUnwritable, UnknownProvider
+from vprism_pipelines.errors import (
+    DataQualityError,
+    InvalidInput,
+    InvalidRange,
+    RunFailed,
+    StorageUnwritable,
+    UnknownProvider,
+)
 from vprism_pipelines.market.spec import MarketSpec
 from vprism_pipelines.market.spec import market as spec_of
 from vprism_pipelines.providers import registry
@@ -105,6 +112,7 @@ def run_market(
     start: date | None = None,
     end: date | None = None,
     this_month: bool = False,
+    beside: bool = False,
     progress: Progress | None = None,
     trigger: str = "cli",
 ) -> RunReport:
@@ -117,21 +125,23 @@ def run_market(
         start: First session; None: the provider's history, or the market's first session.
         end: Last session; None: today.
         this_month: Only the running month: enough when the rows are archived already.
+        beside: Pull descriptions, fundamentals, quotes and ticks, instead of bars and all that is made of them.
         progress: Called as steps finish.
         trigger: Recorded with the run.
 
     Raises:
         InvalidRange: The range is reversed, or wholly in the future, or before the market's first session.
+        InvalidInput: None of the providers has anything besides bars.
     """
-    from vprism_pipelines.definitions import END_TAG, START_TAG, TRIGGER_TAG, build_defs, job_name, refresh_keys
+    from vprism_pipelines.definitions import END_TAG, START_TAG, TRIGGER_TAG, build_defs
 
     spec = spec_of(market)
     chosen = [name for name in (providers or house.providers_of(spec)) if _serves(name, spec)]
     first, last = _range(house, spec, chosen, start, end)
     if this_month:
         first = last = spec.today(house.clock())
-    keys = refresh_keys(spec, chosen)
-    job = build_defs(house).resolve_job_def(job_name(spec))
+    name, keys = _job(spec, chosen, beside=beside)
+    job = build_defs(house).resolve_job_def(name)
     tags = {
         "dagster/asset_partition_range_start": first.replace(day=1).isoformat(),
         "dagster/asset_partition_range_end": last.replace(day=1).isoformat(),
@@ -157,6 +167,21 @@ def run_market(
             _watch(ran_in, run_id, future, len(keys), progress)
         result = future.result()
     return _report(result, spec, time.perf_counter() - started)
+
+
+def _job(spec: MarketSpec, providers: Sequence[str], *, beside: bool) -> tuple[str, list[dg.AssetKey]]:
+    """The job to run and the assets it brings up to date."""
+    from vprism_pipelines.definitions import beside_keys, beside_name, job_name, refresh_keys
+
+    if not beside:
+        return job_name(spec), refresh_keys(spec, providers)
+    if not any(registry.entry(name).beside for name in providers):
+        able = [name for name in registry.for_market(spec.code) if registry.entry(name).beside]
+        raise InvalidInput(
+            f"{', '.join(providers)}: nothing besides bars, actions and listings",
+            hint=f"name one that has more with --provider: {', '.join(able)}" if able else "no provider has more",
+        )
+    return beside_name(spec), beside_keys(spec, providers)
 
 
 def _verbosity(settings: Settings) -> str:

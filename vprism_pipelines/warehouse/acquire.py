@@ -20,6 +20,7 @@ from vprism_pipelines.providers.base import Dataset, Payload, Provider, Request
 from vprism_pipelines.tables import FETCHES
 from vprism_pipelines.warehouse import pulls
 from vprism_pipelines.warehouse.house import House
+from vprism_pipelines.warehouse.ingest import prefix
 
 # Answers are sealed, parsed and entered while others are still to come: no more of them, bytes of them, or seconds.
 CHUNK, CHUNK_BYTES, CHUNK_SECONDS = 500, 64 << 20, 300.0
@@ -164,16 +165,27 @@ def missing(
     """Requests for what the archive lacks, in the order in which to ask; arguments as for `acquire`."""
     now = house.clock()
     first, last = max(window[0], spec.first_session), min(window[1], spec.today(now))
-    return pulls.plan(connection, parser, spec, dataset, symbols or universe(house, spec, parser), first, last, now)
+    return pulls.plan(
+        connection, parser, spec, dataset, symbols or universe(house, connection, spec, parser), first, last, now
+    )
 
 
-def universe(house: House, spec: MarketSpec, provider: Provider) -> list[str]:
-    """Symbols to ask a provider for: its closed set, else the configured universe, else the market's."""
-    closed = provider.capabilities().universe
-    if closed:
-        return list(closed)
-    configured = house.settings.universe.get(spec.code) or spec.universe
-    return [resolve_strict(raw, market=spec.prefix) for raw in configured]
+def universe(house: House, connection: duckdb.DuckDBPyConnection, spec: MarketSpec, provider: Provider) -> list[str]:
+    """Symbols to ask a provider for: its closed set, else the configured universe, else the market's, else all that
+    the listings name and that were not delisted.
+    """
+    offer = provider.capabilities()
+    if offer.universe:
+        return list(offer.universe)
+    if configured := house.settings.universe.get(spec.code) or spec.universe:
+        return [resolve_strict(raw, market=spec.prefix) for raw in configured]
+    listed = connection.execute(
+        f"""SELECT symbol FROM clean.instruments_ledger
+            WHERE {prefix(spec)} AND known_to IS NULL AND list_contains($kinds, split_part(symbol, ':', 2))
+            GROUP BY symbol HAVING coalesce(max(delisted) >= $today, true) ORDER BY symbol""",
+        {"kinds": list(offer.asset_types), "today": spec.today(house.clock())},
+    )
+    return [str(symbol) for (symbol,) in listed.fetchall()]
 
 
 async def _fetch(

@@ -223,7 +223,7 @@ def _work(
 ) -> _Work:
     parser = house.parser(name)
     offer = parser.capabilities()
-    symbols = goal.symbols or tuple(universe(house, goal.spec, parser))
+    symbols = goal.symbols or tuple(universe(house, connection, goal.spec, parser))
     staged = {_question(answer.request) for answer in house.lake.staged(name) if _answered(answer)}
     asked = missing(house, connection, goal.spec, parser, goal.window, dataset, symbols)
     requests = tuple(request for request in asked if _question(request) not in staged)

@@ -126,9 +126,11 @@ def pull(
     """
     first = attempt(house, spec, provider, window, run_id, dataset=dataset)
     missed = first.missed.filter(pl.col("error_code") != NotFound.code)
-    owed = _by_symbol(provider, universe(house, spec, house.parser(provider)), missed)
-    if owed.is_empty():
+    if missed.is_empty():
         return Delivery(provider, dataset, first)
+    with house.warehouse.connect() as connection:
+        everybody = universe(house, connection, spec, house.parser(provider))
+    owed = _by_symbol(provider, everybody, missed)
     debt = _Debt(owed["symbol"])
     wanted = _Wanted(house, spec, provider, dataset, window)
     for name in beside:

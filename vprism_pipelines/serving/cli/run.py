@@ -39,6 +39,9 @@ def run(
     symbols: Annotated[
         str | None, typer.Option(help="Symbols to ask network providers for, by commas. [default: VPRISM_UNIVERSE]")
     ] = None,
+    beside: Annotated[
+        bool, typer.Option("--beside", help="Pull descriptions, fundamentals, quotes and ticks instead of bars.")
+    ] = False,
 ) -> Answer:
     """Refresh markets: pull, clean, believe, adjust, publish.
 
@@ -61,7 +64,9 @@ def run(
             names = list(dict.fromkeys(asked)) or house.providers_of(spec)
             asking = _asking_for(house, spec, names, symbols) if symbols else house
             with session.output.progress(spec.name) as show:
-                report = run_market(asking, spec.code, providers=names, start=first, end=last, progress=show)
+                report = run_market(
+                    asking, spec.code, providers=names, start=first, end=last, beside=beside, progress=show
+                )
         except VprismError as error:  # it could not even start
             errors.append(error)
         else:
@@ -77,7 +82,9 @@ def run(
         schema={"market": pl.String, "asset": pl.String, "rows": pl.Int64, "seconds": pl.Float64, "status": pl.String},
         orient="row",
     ).with_columns(pl.col("seconds").round(3))
-    return Answer(frame, tuple(note for report in reports for note in _summary(report)), errors=tuple(errors))
+    return Answer(
+        frame, tuple(note for report in reports for note in _summary(report, beside=beside)), errors=tuple(errors)
+    )
 
 
 def replay(session: Session, market: Market = None, provider: OneProvider = None) -> Answer:
@@ -145,11 +152,12 @@ def _asking_for(house: House, spec: MarketSpec, providers: list[str], symbols: s
     return House(house.settings.model_copy(update={"universe": universe}), house.clock)
 
 
-def _summary(report: RunReport) -> list[str]:
+def _summary(report: RunReport, *, beside: bool) -> list[str]:
     spec = market_of(report.market)
     if not report.success:
         return [f"{spec.name}: failed after {report.seconds:.1f} s; what was published before still is"]
-    query = f"SELECT * FROM golden.bars WHERE symbol LIKE '{spec.prefix}:%' ORDER BY session DESC, symbol LIMIT 5"
+    table, newest = ("clean.fundamentals", "known_from") if beside else ("golden.bars", "session")
+    query = f"SELECT * FROM {table} WHERE symbol LIKE '{spec.prefix}:%' ORDER BY {newest} DESC, symbol LIMIT 5"
     return [
         f"{spec.name}: snapshot {report.snapshot} published after {report.seconds:.1f} s. Query it:",
         f'  vprism sql "{query}"',
