@@ -178,7 +178,7 @@ _BY_HAND: Mapping[str, tuple[tuple[bytes, dict[str, Any]], ...]] = {
         (_text([{"ticker": "X", "quarter": 5, "year": 2024, "priceToEarning": 13.6, "capitalBalance": 19094}]),
          {"dataset": "fundamentals"}),
     ),
-    "vndirect": (
+    "vndirect_finfo": (
         (_text({"data": [{"code": "X", "date": day, "floor": "HOSE", "adClose": 9.9, "nmVolume": 9, "nmValue": 92_250,
                           **dict(zip(("open", "high", "low", "close"), _OHLC, strict=True))} for day in _DAYS],
                 "currentPage": 1, "size": 5, "totalElements": 9, "totalPages": 2}), {}),

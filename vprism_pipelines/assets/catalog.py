@@ -119,7 +119,11 @@ def market_nodes(spec: MarketSpec) -> list[Node]:
     asked = [(name, dataset) for name in registry.for_market(code) for dataset in registry.entry(name).datasets]
     # An answer about bars may carry corporate actions and descriptions too.
     feeding = {
-        target: tuple(raw_key(code, name, dataset) for name, dataset in asked if dataset in (target, "bars"))
+        target: tuple(
+            raw_key(code, name, dataset)
+            for name, dataset in asked
+            if dataset == target or (dataset == "bars" and target not in BESIDE)
+        )
         for target in RAW_TABLES
     }
     raw = [
