@@ -14,6 +14,7 @@ from typing import Any, ClassVar, Final
 import polars as pl
 
 from vprism_pipelines.errors import Malformed, NoData, NotFound, ProviderError
+from vprism_pipelines.market.spec import MarketSpec
 from vprism_pipelines.providers.base import Capabilities, Dataset, Parsed, Payload, Quota, Request
 from vprism_pipelines.providers.chinese_units import currency, volume_unit
 from vprism_pipelines.providers.http_errors import raise_for_payload
@@ -60,17 +61,10 @@ class EastmoneyProvider(WebProvider):
         licence="undocumented and unlicensed: personal use, no redistribution",
     )
 
-    def plan(
-        self, market: str, dataset: Dataset, symbols: Sequence[str], start: date, end: date, now: datetime
+    def _plan(
+        self, spec: MarketSpec, dataset: Dataset, symbols: Sequence[str], start: date, end: date, now: datetime
     ) -> list[Request]:
-        """One request per symbol, unadjusted, for exactly the sessions asked for.
-
-        Raises:
-            InvalidRange: `start` lies after `end` or in the exchange's future.
-            InvalidInput: Eastmoney has no such market or dataset here.
-            UnknownSymbol: Eastmoney cannot spell a symbol.
-        """
-        spec = self._market(market, dataset, start, end, now)
+        """One request per symbol, unadjusted, for exactly the sessions asked for."""
         common = {
             "klt": _DAY,
             "fqt": _AS_TRADED,

@@ -25,6 +25,7 @@ from vprism_pipelines.errors import (
     RateLimited,
     Unavailable,
 )
+from vprism_pipelines.market.spec import MarketSpec
 from vprism_pipelines.providers.base import Capabilities, Dataset, Limit, Parsed, Payload, Quota, Request, raw_frame
 from vprism_pipelines.providers.http_errors import load_json, raise_for_payload, retry_after
 from vprism_pipelines.providers.text_tables import (
@@ -108,19 +109,13 @@ class NasdaqDataLinkProvider(WebProvider):
         span=_SPAN,
     )
 
-    def plan(
-        self, market: str, dataset: Dataset, symbols: Sequence[str], start: date, end: date, now: datetime
+    def _plan(
+        self, spec: MarketSpec, dataset: Dataset, symbols: Sequence[str], start: date, end: date, now: datetime
     ) -> list[Request]:
         """One request per symbol and 38 years, so that an answer is always one page; its rows hold bars and actions.
 
         Nothing is planned for sessions after the table was frozen.
-
-        Raises:
-            InvalidRange: `start` lies after `end` or in the exchange's future.
-            InvalidInput: No such market or dataset here.
-            UnknownSymbol: The table cannot spell a symbol.
         """
-        spec = self._market(market, dataset, start, end, now)
         spans: list[Span] = []
         first, last = max(start, _SPAN[0]), min(end, _SPAN[1])
         while first <= last:

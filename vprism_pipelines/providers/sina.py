@@ -15,7 +15,7 @@ from typing import Any, ClassVar, Final
 import polars as pl
 
 from vprism_pipelines.errors import Malformed, NoData, NotFound
-from vprism_pipelines.market.spec import CN
+from vprism_pipelines.market.spec import CN, MarketSpec
 from vprism_pipelines.providers.base import Capabilities, Dataset, Parsed, Payload, Quota, Request
 from vprism_pipelines.providers.chinese_units import currency
 from vprism_pipelines.providers.http_errors import raise_for_payload
@@ -67,17 +67,10 @@ class SinaProvider(WebProvider):
         licence="undocumented and unlicensed: personal use, no redistribution",
     )
 
-    def plan(
-        self, market: str, dataset: Dataset, symbols: Sequence[str], start: date, end: date, now: datetime
+    def _plan(
+        self, spec: MarketSpec, dataset: Dataset, symbols: Sequence[str], start: date, end: date, now: datetime
     ) -> list[Request]:
-        """One request per symbol for the newest bars, as many as there can be since `start`.
-
-        Raises:
-            InvalidRange: `start` lies after `end` or in the exchange's future.
-            InvalidInput: Sina has no such market or dataset here.
-            UnknownSymbol: Sina cannot spell a symbol.
-        """
-        spec = self._market(market, dataset, start, end, now)
+        """One request per symbol for the newest bars, as many as there can be since `start`."""
         count = min(_MOST_BARS, (spec.today(now) - start).days + 1)
         common = {"scale": _DAY, "ma": "no", "datalen": str(count)}
         return self._requests(

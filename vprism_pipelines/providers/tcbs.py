@@ -17,7 +17,7 @@ from typing import Any, ClassVar, Final
 import polars as pl
 
 from vprism_pipelines.errors import Malformed, NoData
-from vprism_pipelines.market.spec import VN
+from vprism_pipelines.market.spec import VN, MarketSpec
 from vprism_pipelines.providers.base import Capabilities, Dataset, Parsed, Payload, Quota, Request, raw_frame
 from vprism_pipelines.providers.figures import Figure, figures_frame, quarter_end
 from vprism_pipelines.providers.http_errors import load_json, raise_for_payload
@@ -68,17 +68,10 @@ class TcbsProvider(WebProvider):
         licence="undocumented and unlicensed: personal use, no redistribution",
     )
 
-    def plan(
-        self, market: str, dataset: Dataset, symbols: Sequence[str], start: date, end: date, now: datetime
+    def _plan(
+        self, spec: MarketSpec, dataset: Dataset, symbols: Sequence[str], start: date, end: date, now: datetime
     ) -> list[Request]:
-        """One request per symbol and year of bars, one for all dividends, four for the figures of a company.
-
-        Raises:
-            InvalidRange: `start` lies after `end` or in the exchange's future.
-            InvalidInput: TCBS has no such market or dataset here.
-            UnknownSymbol: TCBS cannot spell a symbol.
-        """
-        spec = self._market(market, dataset, start, end, now)
+        """One request per symbol and year of bars, one for all dividends, four for the figures of a company."""
         if dataset == "bars":
             firsts = range(start.toordinal(), end.toordinal() + 1, _MOST_BARS)
             spans: list[Span] = [

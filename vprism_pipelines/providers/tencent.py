@@ -14,6 +14,7 @@ from typing import Any, ClassVar, Final
 import polars as pl
 
 from vprism_pipelines.errors import Malformed, NoData, NotFound, ProviderError
+from vprism_pipelines.market.spec import MarketSpec
 from vprism_pipelines.providers.base import Capabilities, Dataset, Parsed, Payload, Quota, Request
 from vprism_pipelines.providers.chinese_units import currency, volume_unit
 from vprism_pipelines.providers.http_errors import raise_for_payload
@@ -72,17 +73,10 @@ class TencentProvider(WebProvider):
         licence="undocumented and unlicensed: personal use, no redistribution",
     )
 
-    def plan(
-        self, market: str, dataset: Dataset, symbols: Sequence[str], start: date, end: date, now: datetime
+    def _plan(
+        self, spec: MarketSpec, dataset: Dataset, symbols: Sequence[str], start: date, end: date, now: datetime
     ) -> list[Request]:
-        """One request per symbol and two years, unadjusted.
-
-        Raises:
-            InvalidRange: `start` lies after `end` or in the exchange's future.
-            InvalidInput: Tencent has no such market or dataset here.
-            UnknownSymbol: Tencent cannot spell a symbol.
-        """
-        spec = self._market(market, dataset, start, end, now)
+        """One request per symbol and two years, unadjusted."""
         spans: list[Span] = [
             (date.fromordinal(first), min(end, date.fromordinal(first + _WINDOW_DAYS - 1)))
             for first in range(start.toordinal(), end.toordinal() + 1, _WINDOW_DAYS)

@@ -14,6 +14,7 @@ from typing import Any, ClassVar, Final
 import polars as pl
 
 from vprism_pipelines.errors import Malformed, NoData
+from vprism_pipelines.market.spec import MarketSpec
 from vprism_pipelines.providers.base import Capabilities, Dataset, Parsed, Payload, Quota, Request
 from vprism_pipelines.providers.http_errors import load_json, raise_for_payload
 from vprism_pipelines.providers.text_tables import as_object, bar_table, daily_bars
@@ -52,17 +53,10 @@ class VndirectProvider(WebProvider):
         licence="undocumented and unlicensed: personal use, no redistribution",
     )
 
-    def plan(
-        self, market: str, dataset: Dataset, symbols: Sequence[str], start: date, end: date, now: datetime
+    def _plan(
+        self, spec: MarketSpec, dataset: Dataset, symbols: Sequence[str], start: date, end: date, now: datetime
     ) -> list[Request]:
-        """One request per symbol, further pages as the answers name them.
-
-        Raises:
-            InvalidRange: `start` lies after `end` or in the exchange's future.
-            InvalidInput: VNDirect has no such market or dataset here.
-            UnknownSymbol: VNDirect cannot spell a symbol.
-        """
-        spec = self._market(market, dataset, start, end, now)
+        """One request per symbol, further pages as the answers name them."""
 
         def ask(spelling: str, _: object) -> tuple[str, Mapping[str, str]]:
             asked = f"code:{spelling}~date:gte:{start}~date:lte:{end}"

@@ -51,11 +51,18 @@ class WebProvider(ABC):
     def capabilities(self) -> Capabilities:
         return self.offers
 
-    @abstractmethod
     def plan(
         self, market: str, dataset: Dataset, symbols: Sequence[str], start: date, end: date, now: datetime
     ) -> list[Request]:
-        """Requests that answer `dataset` for canonical `symbols` over sessions `start`..`end` inclusive."""
+        """Requests that answer `dataset` for canonical `symbols` over sessions `start`..`end` inclusive.
+
+        Raises:
+            InvalidRange: `start` lies after `end` or in the exchange's future.
+            InvalidInput: The provider has no such market or dataset here.
+            UnknownSymbol: The provider cannot spell a symbol.
+        """
+        spec = self._market(market, dataset, start, end, now)
+        return self._plan(spec, dataset, symbols, start, end, now)
 
     async def fetch(self, request: Request) -> Payload:
         """Ask. Without a transport, or without the key it takes, the answer is a payload that says so."""
@@ -85,6 +92,12 @@ class WebProvider(ABC):
 
     async def aclose(self) -> None:  # noqa: B027
         """Nothing to release: the transport belongs to whoever made it."""
+
+    @abstractmethod
+    def _plan(
+        self, spec: MarketSpec, dataset: Dataset, symbols: Sequence[str], start: date, end: date, now: datetime
+    ) -> list[Request]:
+        """`plan`, of a dataset that is offered for the market and a range that sessions can lie in."""
 
     @abstractmethod
     def _read(self, payload: Payload) -> Parsed: ...

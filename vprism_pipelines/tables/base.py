@@ -130,3 +130,5 @@ KNOWN_FROM = Column("known_from", "TIMESTAMPTZ", "since when this was believed: 
 KNOWN_TO = Column("known_to", "TIMESTAMPTZ", "until when; null: still believed", nullable=True)
 CHANGE_CLASS = Column("change_class", "VARCHAR", "why this version exists (quality.revisions)")
 BATCH = Column("batch", "BIGINT", "writer transaction that added it: the watermark of incremental builds")
+VERSION = (KNOWN_FROM, KNOWN_TO, CHANGE_CLASS, FETCH_ID, PAYLOAD_ROW, BATCH)
+"""What every ledger says of each version: since and until when, why, and where it came from."""

@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 from vprism_pipelines.tables.base import (
-    BATCH,
-    CHANGE_CLASS,
     CURRENCY,
     EX_DATE,
     FETCH_ID,
     FLAGS,
-    KNOWN_FROM,
-    KNOWN_TO,
     MARKET,
     PAYLOAD_ROW,
     PROVIDER,
     SESSION,
     SYMBOL,
     VALUE,
+    VERSION,
     VOLUME,
     Column,
     Table,
@@ -42,12 +39,7 @@ CLEAN_BARS = Table(
         Column("price_basis", "VARCHAR", "raw, split_adjusted or adjusted_by_source"),
         FLAGS,
         Column("provisional", "BOOLEAN", "the session was still running or settling when it was pulled"),
-        KNOWN_FROM,
-        KNOWN_TO,
-        CHANGE_CLASS,
-        FETCH_ID,
-        PAYLOAD_ROW,
-        BATCH,
+        *VERSION,
     ),
     ohlc=True,
 )
@@ -65,12 +57,7 @@ CLEAN_ACTIONS = Table(
         Column("inferred", "BOOLEAN", "deduced from prices, declared by nobody"),
         Column("detail", "VARCHAR", "the provider's own words", nullable=True),
         Column("withdrawn", "BOOLEAN", "taken back by who said it: it counts no more", nullable=True),
-        KNOWN_FROM,
-        KNOWN_TO,
-        CHANGE_CLASS,
-        FETCH_ID,
-        PAYLOAD_ROW,
-        BATCH,
+        *VERSION,
     ),
 )
 
@@ -89,12 +76,7 @@ INSTRUMENTS = Table(
         Column("delisted", "DATE", "last trading day", nullable=True),
         Column("sector", "VARCHAR", "as the provider classifies", nullable=True),
         Column("isin", "VARCHAR", "ISO 6166", nullable=True),
-        KNOWN_FROM,
-        KNOWN_TO,
-        CHANGE_CLASS,
-        FETCH_ID,
-        PAYLOAD_ROW,
-        BATCH,
+        *VERSION,
     ),
 )
 

@@ -3,14 +3,10 @@
 from __future__ import annotations
 
 from vprism_pipelines.tables.base import (
-    BATCH,
-    CHANGE_CLASS,
     FETCH_ID,
-    KNOWN_FROM,
-    KNOWN_TO,
-    PAYLOAD_ROW,
     PROVIDER,
     SYMBOL,
+    VERSION,
     Column,
     Table,
 )
@@ -70,11 +66,6 @@ CLEAN_FUNDAMENTALS = Table(
             " after it was first read, whichever is certain first",
         ),
         Column("estimated", "BOOLEAN", "available_from rests on the deadline: nobody declared when it was published"),
-        KNOWN_FROM,
-        KNOWN_TO,
-        CHANGE_CLASS,
-        FETCH_ID,
-        PAYLOAD_ROW,
-        BATCH,
+        *VERSION,
     ),
 )

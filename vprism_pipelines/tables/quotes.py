@@ -6,16 +6,12 @@ The column is `instant` because AT is a word of DuckDB's own.
 from __future__ import annotations
 
 from vprism_pipelines.tables.base import (
-    BATCH,
-    CHANGE_CLASS,
     CURRENCY,
     FETCH_ID,
-    KNOWN_FROM,
-    KNOWN_TO,
-    PAYLOAD_ROW,
     PROVIDER,
     SYMBOL,
     VALUE,
+    VERSION,
     VOLUME,
     Column,
     Rule,
@@ -80,12 +76,7 @@ CLEAN_QUOTES = Table(
         VALUE,
         CURRENCY,
         _DELAYED,
-        KNOWN_FROM,
-        KNOWN_TO,
-        CHANGE_CLASS,
-        FETCH_ID,
-        PAYLOAD_ROW,
-        BATCH,
+        *VERSION,
     ),
 )
 
@@ -120,11 +111,6 @@ CLEAN_TICKS = Table(
         _price("price", "price of the trade", nullable=False),
         Column("volume", "BIGINT", "volume of the trade", "shares", rule="positive"),
         _SIDE,
-        KNOWN_FROM,
-        KNOWN_TO,
-        CHANGE_CLASS,
-        FETCH_ID,
-        PAYLOAD_ROW,
-        BATCH,
+        *VERSION,
     ),
 )

@@ -9,6 +9,7 @@ from typing import ClassVar
 import polars as pl
 
 from vprism_pipelines.errors import Malformed, NoData
+from vprism_pipelines.market.spec import MarketSpec
 from vprism_pipelines.market.symbols import parse_canonical
 from vprism_pipelines.providers.base import Capabilities, Dataset, Parsed, Payload, Quota, Request, raw_frame
 from vprism_pipelines.providers.http_errors import raise_for_payload
@@ -40,12 +41,11 @@ class CsvProvider(WebProvider):
         licence="an example",
     )
 
-    def plan(
-        self, market: str, dataset: Dataset, symbols: Sequence[str], start: date, end: date, now: datetime
+    def _plan(
+        self, spec: MarketSpec, dataset: Dataset, symbols: Sequence[str], start: date, end: date, now: datetime
     ) -> list[Request]:
-        self._market(market, dataset, start, end, now)
         return self._requests(
-            market,
+            spec.code,
             dataset,
             symbols,
             [(start, end)],

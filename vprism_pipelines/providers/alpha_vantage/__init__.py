@@ -11,6 +11,7 @@ from functools import partial
 from typing import TYPE_CHECKING, ClassVar, Final
 
 from vprism_pipelines.errors import Malformed
+from vprism_pipelines.market.spec import MarketSpec
 from vprism_pipelines.market.symbols import to_provider
 from vprism_pipelines.providers.alpha_vantage.answers import parse_csv, parse_json
 from vprism_pipelines.providers.alpha_vantage.faults import raise_for_notice
@@ -72,20 +73,14 @@ class AlphaVantageProvider(WebProvider):
         super().__init__(transport, clock=clock)
         self._premium = premium
 
-    def plan(
-        self, market: str, dataset: Dataset, symbols: Sequence[str], start: date, end: date, now: datetime
+    def _plan(
+        self, spec: MarketSpec, dataset: Dataset, symbols: Sequence[str], start: date, end: date, now: datetime
     ) -> list[Request]:
         """One request per symbol and kind; the listings of all symbols take two.
 
         Bars that begin within the last 100 sessions are asked for as such, earlier ones with the whole history: there
         is no range in between, and a free key is refused the latter (`PremiumRequired`).
-
-        Raises:
-            InvalidRange: `start` lies after `end` or in the exchange's future.
-            InvalidInput: Alpha Vantage has no such market or dataset here.
-            UnknownSymbol: Alpha Vantage cannot spell a symbol.
         """
-        spec = self._market(market, dataset, start, end, now)
         size = "compact" if (spec.today(now) - start).days <= _COMPACT_DAYS else "full"
         if dataset == "instruments":
             asked: list[tuple[str | None, dict[str, str]]] = [

@@ -13,6 +13,7 @@ from datetime import date, datetime, time, timedelta
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 from urllib.parse import quote
 
+from vprism_pipelines.market.spec import MarketSpec
 from vprism_pipelines.market.symbols import to_provider
 from vprism_pipelines.providers.base import Capabilities, Dataset, Parsed, Payload, Quota, Request
 from vprism_pipelines.providers.web import WebProvider
@@ -69,21 +70,15 @@ class YahooProvider(WebProvider):
         super().__init__(transport, **options)
         self._crumbs = Crumbs()
 
-    def plan(
-        self, market: str, dataset: Dataset, symbols: Sequence[str], start: date, end: date, now: datetime
+    def _plan(
+        self, spec: MarketSpec, dataset: Dataset, symbols: Sequence[str], start: date, end: date, now: datetime
     ) -> list[Request]:
         """Requests by dataset.
 
         bars, actions: one chart per symbol, from `start` to now whatever `end` is; its answer holds both.
         quotes: one request per hundred symbols, about this moment.
         instruments: one profile per symbol. fundamentals: the accounts and the key statistics of each symbol.
-
-        Raises:
-            InvalidRange: `start` lies after `end` or in the exchange's future.
-            InvalidInput: Yahoo has no such market or dataset here.
-            UnknownSymbol: Yahoo cannot spell a symbol.
         """
-        spec = self._market(market, dataset, start, end, now)
         if dataset == "quotes":
             return self._quotes(spec.code, symbols, spec.today(now))
 
