@@ -298,7 +298,8 @@ def fetches(place: House) -> pl.DataFrame:
 
 
 def test_the_configured_universe_is_asked_for(place: House, one: type[Scripted]) -> None:
-    assert universe(place, US, one()) == ["US:STOCK:A", "US:STOCK:B", "US:STOCK:C"]
+    with place.warehouse.connect() as connection:
+        assert universe(place, connection, US, one()) == ["US:STOCK:A", "US:STOCK:B", "US:STOCK:C"]
 
 
 def test_a_failing_answer_does_not_take_the_others_along(place: House, one: type[Scripted]) -> None:

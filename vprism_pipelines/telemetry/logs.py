@@ -76,7 +76,9 @@ def to_file(settings: Settings) -> None:
         return
     ours = logging.getLogger(_OURS)
     _begin(settings, settings.log_level)
-    ours.handlers[:] = [_Intercept()]
+    # A line goes to loguru once, whether or not this process also talks to a terminal.
+    led = any(isinstance(each, _Intercept) for each in logging.getLogger().handlers)
+    ours.handlers[:] = [] if led else [_Intercept()]
     ours.setLevel("DEBUG" if settings.log_level == "TRACE" else settings.log_level)
 
 
