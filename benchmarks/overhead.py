@@ -19,7 +19,6 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import ClassVar, NamedTuple
@@ -28,9 +27,10 @@ import httpx
 import polars as pl
 
 from tests.fault_server import FaultServer, Reply
-from tests.house import DAYS, Scripted, bar, house, registered
+from tests.house import DAYS, bar, house, registered
+from tests.transport_kit import Served
 from vprism_pipelines.market.spec import US
-from vprism_pipelines.providers.base import Capabilities, Parsed, Payload, Quota, Request, raw_frame
+from vprism_pipelines.providers.base import Parsed, Payload, Quota, Request, raw_frame
 from vprism_pipelines.providers.http_errors import load_json, raise_for_payload
 from vprism_pipelines.warehouse.acquire import acquire
 from vprism_pipelines.warehouse.house import House
@@ -46,20 +46,11 @@ class Cost(NamedTuple):
     cpu: float
 
 
-class Served(Scripted):
-    """A provider behind a real socket, without limits on its pace."""
+class Plain(Served):
+    """Behind a real socket, without limits on its pace."""
 
-    name = "served"
-    immutable = True
     asked: ClassVar[list[Request]] = []
-
-    def capabilities(self) -> Capabilities:
-        return replace(super().capabilities(), quota=Quota(concurrency=IN_FLIGHT))
-
-    async def fetch(self, request: Request) -> Payload:
-        sent = replace(request, url=f"https://upstream.example/bars/{str(request.symbol).rpartition(':')[2]}")
-        payload: Payload = await self.transport.send(sent)  # type: ignore[attr-defined]
-        return payload
+    quota = Quota(concurrency=IN_FLIGHT)
 
     def parse(self, payload: Payload) -> Parsed:
         raise_for_payload(payload)
@@ -100,7 +91,7 @@ def ours(place: House, wanted: list[str]) -> None:
 def compare(folder: Path, requests: int, rounds: int, latency: float) -> list[Cost]:
     """Median cost of a request: the bare way, and ours."""
     taken: tuple[list[Cost], list[Cost]] = ([], [])
-    with server(latency) as url, registered(Served):
+    with server(latency) as url, registered(Plain):
         place = house(folder, provider_base_urls={"served": url})
         every = codes(requests * (rounds + 1))
         for number in range(rounds + 1):  # the first round warms up

@@ -11,10 +11,8 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import ClassVar
 
 import polars as pl
 import pytest
@@ -26,36 +24,15 @@ from tests.fault_server import (
     Seen,
     fault_server_fixture,  # noqa: F401
 )
-from tests.house import DAYS, Clock, Scripted, acquire_all, answer, bar, house, registered
-from vprism_pipelines.providers.base import Capabilities, Parsed, Payload, Quota, Request
-from vprism_pipelines.providers.http_errors import raise_for_payload
+from tests.house import DAYS, Clock, acquire_all, answer, bar, house, registered
+from tests.transport_kit import Served
+from vprism_pipelines.providers.base import Quota
 from vprism_pipelines.warehouse import acquire
 from vprism_pipelines.warehouse.house import House
 
 SPAN = DAYS[0], DAYS[19]
 EVENING = datetime.combine(DAYS[19], datetime.min.time(), UTC) + timedelta(hours=22)
 CODES = [chr(65 + n // 26) + chr(65 + n % 26) for n in range(60)]
-
-
-class Served(Scripted):
-    """A provider behind a real socket; its answers never change."""
-
-    name = "served"
-    immutable = True
-    asked: ClassVar[list[Request]] = []
-    quota: ClassVar[Quota] = Quota()
-
-    def capabilities(self) -> Capabilities:
-        return replace(super().capabilities(), quota=self.quota)
-
-    async def fetch(self, request: Request) -> Payload:
-        sent = replace(request, url=f"https://upstream.example/bars/{str(request.symbol).rpartition(':')[2]}")
-        payload: Payload = await self.transport.send(sent)  # type: ignore[attr-defined]
-        return payload
-
-    def parse(self, payload: Payload) -> Parsed:
-        raise_for_payload(payload)
-        return super().parse(payload)
 
 
 def installation(data: Path, url: str) -> House:

@@ -6,9 +6,6 @@ import subprocess
 import sys
 import threading
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 import pytest
@@ -18,6 +15,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from tests import house as kit
 from tests.cli_kit import Vprism, vprism_fixture  # noqa: F401
+from tests.receiver import receiver
 from tests.warehouse_fixture import copy_of, house_at, sample_house_fixture  # noqa: F401
 from vprism_pipelines import telemetry
 from vprism_pipelines.errors import InvalidQuery
@@ -199,29 +197,6 @@ def test_nothing_is_counted_where_metrics_are_switched_off(tmp_path: Path) -> No
 # --- handing over to Prometheus ---------------------------------------------------------------------------------------
 
 
-@contextmanager
-def gateway() -> Iterator[tuple[str, list[tuple[str, str, bytes]]]]:
-    """A push gateway: its address, and (method, path, body) of what it was sent."""
-    taken: list[tuple[str, str, bytes]] = []
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_PUT(self) -> None:
-            body = self.rfile.read(int(self.headers["Content-Length"]))
-            taken.append((self.command, self.path, body))
-            self.send_response(200)
-            self.end_headers()
-
-        def log_message(self, *_: object) -> None: ...
-
-    server = HTTPServer(("127.0.0.1", 0), Handler)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    try:
-        yield f"http://127.0.0.1:{server.server_port}", taken
-    finally:
-        server.shutdown()
-        server.server_close()
-
-
 @pytest.fixture
 def counting(sample_house: House, tmp_path: Path) -> House:
     """The sample, published, counting and online."""
@@ -230,14 +205,14 @@ def counting(sample_house: House, tmp_path: Path) -> House:
 
 def test_the_command_shows_writes_and_pushes_what_was_counted(vprism: Vprism, counting: House, tmp_path: Path) -> None:
     vprism("sql", "SELECT 1", house=counting)
-    with gateway() as (url, taken):
+    with receiver() as (url, taken):
         target = tmp_path / "vprism.prom"
         ended = vprism("metrics", "--textfile", str(target), "--push", url, "--format", "jsonl", house=counting)
     assert ended.status == 0
     shown = {(row["metric"], row["labels"]): row["value"] for row in ended.rows}
     assert shown["vprism_query_latency_ms_count", '{"provider": "warehouse"}'] == 1
     assert samples(target.read_text())["vprism_query_latency_ms_count", frozenset({("provider", "warehouse")})] == 1
-    ((method, where, body),) = taken
+    ((method, where, _, body),) = taken
     assert (method, where) == ("PUT", "/metrics/job/vprism")
     assert body.decode() == target.read_text()
 
@@ -246,7 +221,7 @@ def test_an_offline_installation_pushes_nothing_and_a_bad_place_is_said(
     vprism: Vprism, counting: House, tmp_path: Path
 ) -> None:
     offline = house_at(counting.settings.data_dir, offline=True)
-    with gateway() as (url, taken):
+    with receiver() as (url, taken):
         ended = vprism("metrics", "--push", url, house=offline)
     assert (ended.status, taken) == (20, [])
     assert "VPRISM_OFFLINE" in ended.err

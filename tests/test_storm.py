@@ -19,12 +19,12 @@ import polars as pl
 import pytest
 
 from tests.fault_server import FAULTS, FaultServer, Reply, Seen, fault_server_fixture  # noqa: F401
-from tests.house import DAYS, US, Clock, Scripted, answer, bar, registered, settings_of
+from tests.house import DAYS, US, Clock, answer, bar, registered, settings_of
 from tests.test_transport import EXPECTED, resident_bytes
-from tests.transport_kit import NEVER
+from tests.transport_kit import NEVER, Served
 from vprism_pipelines.errors import NoData
 from vprism_pipelines.providers import registry
-from vprism_pipelines.providers.base import Capabilities, Parsed, Payload, Provider, Quota, Request
+from vprism_pipelines.providers.base import Parsed, Payload, Provider, Quota, Request
 from vprism_pipelines.providers.http_errors import load_json, raise_for_payload
 from vprism_pipelines.providers.transport import Transport
 from vprism_pipelines.warehouse import pulls
@@ -40,21 +40,13 @@ SLOW = ("stall", "slow_headers", "endless", "huge", "nested", "gzip_bomb")
 CODES = ["".join(chr(65 + n // 26**place % 26) for place in (2, 1, 0)) for n in range(QUESTIONS)]
 
 
-class Stormy(Scripted):
+class Stormy(Served):
     """A provider with a key, behind the fault server."""
 
     name = "stormy"
-    immutable = True
     asked: ClassVar[list[Request]] = []
-
-    def capabilities(self) -> Capabilities:
-        return replace(super().capabilities(), quota=Quota(concurrency=IN_FLIGHT))
-
-    async def fetch(self, request: Request) -> Payload:
-        sent = replace(request, url=f"https://upstream.example/bars/{str(request.symbol).rpartition(':')[2]}")
-        secrets = {"apikey": KEY, "x-api-token": KEY}
-        payload: Payload = await self.transport.send(sent, secrets=secrets)  # type: ignore[attr-defined]
-        return payload
+    quota = Quota(concurrency=IN_FLIGHT)
+    secrets: ClassVar[dict[str, str]] = {"apikey": KEY, "x-api-token": KEY}
 
     def parse(self, payload: Payload) -> Parsed:
         raise_for_payload(payload)

@@ -6,10 +6,8 @@ import json
 import logging
 import subprocess
 import sys
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +16,7 @@ import pytest
 from tests import house as kit
 from tests.cli_kit import Vprism, program, vprism_fixture  # noqa: F401
 from tests.fault_server import FaultServer
+from tests.receiver import receiver
 from tests.transport_kit import request, sent
 from tests.warehouse_fixture import copy_of, house_at, sample_house_fixture  # noqa: F401
 from vprism_pipelines import telemetry
@@ -221,39 +220,16 @@ def test_every_attempt_of_a_question_is_a_span_with_its_status_and_without_the_k
     assert all(KEY not in span.to_json() for span in (*attempts, fetch))
 
 
-@contextmanager
-def collector() -> Iterator[tuple[str, list[tuple[str, str | None, bytes]]]]:
-    """An OTLP collector: its address, and (path, authorization, body) of what it was sent."""
-    taken: list[tuple[str, str | None, bytes]] = []
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            body = self.rfile.read(int(self.headers["Content-Length"]))
-            taken.append((self.path, self.headers["Authorization"], body))
-            self.send_response(200)
-            self.end_headers()
-
-        def log_message(self, *_: object) -> None: ...
-
-    server = HTTPServer(("127.0.0.1", 0), Handler)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    try:
-        yield f"http://127.0.0.1:{server.server_port}", taken
-    finally:
-        server.shutdown()
-        server.server_close()
-
-
 @pytest.mark.processes
 def test_a_collector_gets_the_spans_of_a_command_unless_the_installation_is_offline(tmp_path: Path) -> None:
     pytest.importorskip("opentelemetry.exporter.otlp.proto.http", reason="needs the extra otel")
     words = ("symbol", "resolve", "AAPL.US")
-    with collector() as (url, taken):
+    with receiver() as (url, taken):
         told = {"OTEL_EXPORTER_OTLP_ENDPOINT": url, "OTEL_EXPORTER_OTLP_HEADERS": "authorization=Bearer%20t0ken"}
         program(*words, data=tmp_path, **told)
         assert taken == []
         ended = program(*words, data=tmp_path, VPRISM_OFFLINE="0", **told)
     assert ended.returncode == 0, ended.stderr
-    ((path, authorization, body),) = taken
-    assert (path, authorization) == ("/v1/traces", "Bearer t0ken")
+    ((method, path, authorization, body),) = taken
+    assert (method, path, authorization) == ("POST", "/v1/traces", "Bearer t0ken")
     assert b"vprism symbol resolve" in body

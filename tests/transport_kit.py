@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
-from typing import Any
+from dataclasses import replace
+from typing import Any, ClassVar
 
 from tests.fault_server import FaultServer
-from vprism_pipelines.providers.base import Payload, Quota, Request
+from tests.house import Scripted
+from vprism_pipelines.providers.base import Capabilities, Parsed, Payload, Quota, Request
 from vprism_pipelines.providers.breaker import BreakerPolicy
 from vprism_pipelines.providers.http_errors import load_json, raise_for_payload
 from vprism_pipelines.providers.transport import Transport
@@ -79,3 +81,25 @@ def sent(server: FaultServer, *requests: Request, quota: Quota | None = None, **
 def read(payload: Payload) -> Any:
     raise_for_payload(payload)
     return load_json(payload)
+
+
+class Served(Scripted):
+    """A provider behind a real socket: asks `/bars/CODE` of whatever its base URL is; its answers never change."""
+
+    name = "served"
+    immutable = True
+    asked: ClassVar[list[Request]] = []
+    quota: ClassVar[Quota] = Quota()
+    secrets: ClassVar[Mapping[str, str]] = {}
+
+    def capabilities(self) -> Capabilities:
+        return replace(super().capabilities(), quota=self.quota)
+
+    async def fetch(self, request: Request) -> Payload:
+        sent = replace(request, url=f"https://upstream.example/bars/{str(request.symbol).rpartition(':')[2]}")
+        payload: Payload = await self.transport.send(sent, secrets=self.secrets)  # type: ignore[attr-defined]
+        return payload
+
+    def parse(self, payload: Payload) -> Parsed:
+        raise_for_payload(payload)
+        return super().parse(payload)

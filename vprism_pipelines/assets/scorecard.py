@@ -10,8 +10,7 @@ from vprism_pipelines.assets.factory import Outcome, Step, markdown_table
 from vprism_pipelines.assets.plots import heat_map, lines
 from vprism_pipelines.market.spec import MarketSpec
 from vprism_pipelines.warehouse import coverage, drift, health, measures, reconciliation
-from vprism_pipelines.warehouse.building import frame
-from vprism_pipelines.warehouse.ingest import prefix
+from vprism_pipelines.warehouse.building import frame, prefix
 from vprism_pipelines.warehouse.measurement import EVERYBODY
 from vprism_pipelines.warehouse.scorecard import build_scorecard, by_month
 

@@ -13,9 +13,9 @@ from vprism_pipelines.errors import NotPublished, VprismError
 from vprism_pipelines.market.calendars import calendar
 from vprism_pipelines.market.spec import MARKETS, MarketSpec
 from vprism_pipelines.providers import registry
+from vprism_pipelines.warehouse.building import prefix
 from vprism_pipelines.warehouse.house import House
 from vprism_pipelines.warehouse.importing import inbox, waiting
-from vprism_pipelines.warehouse.ingest import prefix
 
 GRACE = timedelta(hours=4)  # after the close; a session still missing then is late
 ATTEMPTS_PER_DAY = 4

@@ -19,8 +19,8 @@ from vprism_pipelines.providers import registry
 from vprism_pipelines.providers.base import Dataset, Payload, Provider, Request
 from vprism_pipelines.tables import FETCHES
 from vprism_pipelines.warehouse import pulls
+from vprism_pipelines.warehouse.building import prefix
 from vprism_pipelines.warehouse.house import House
-from vprism_pipelines.warehouse.ingest import prefix
 
 # Answers are sealed, parsed and entered while others are still to come: no more of them, bytes of them, or seconds.
 CHUNK, CHUNK_BYTES, CHUNK_SECONDS = 500, 64 << 20, 300.0

@@ -13,8 +13,7 @@ import polars as pl
 
 from vprism_pipelines.market.correlation import correlations
 from vprism_pipelines.market.spec import MarketSpec
-from vprism_pipelines.warehouse.building import Built, changed, frame, insert, scalar, set_watermark, watermark
-from vprism_pipelines.warehouse.ingest import prefix
+from vprism_pipelines.warehouse.building import Built, changed, frame, insert, prefix, scalar, set_watermark, watermark
 from vprism_pipelines.warehouse.market_tables import CORRELATION
 
 CORRELATED = 30

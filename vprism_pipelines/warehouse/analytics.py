@@ -17,9 +17,8 @@ import polars as pl
 from vprism_pipelines.market import indicators
 from vprism_pipelines.market.references import references
 from vprism_pipelines.market.spec import MarketSpec
-from vprism_pipelines.warehouse.building import TRADED, Built, frame
+from vprism_pipelines.warehouse.building import TRADED, Built, frame, prefix
 from vprism_pipelines.warehouse.indicator_tables import DAILY, STATE, TAIL
-from vprism_pipelines.warehouse.ingest import prefix
 
 # Rows of bars held in memory at once during a full computation.
 BLOCK_ROWS = 500_000

@@ -11,7 +11,6 @@ import polars as pl
 
 from vprism_pipelines.market.spec import MarketSpec
 from vprism_pipelines.tables import Table
-from vprism_pipelines.warehouse.ingest import prefix
 from vprism_pipelines.warehouse.writer import next_batch
 
 TRADED = "(volume IS NULL OR volume > 0 OR symbol LIKE '%:INDEX:%')"
@@ -30,18 +29,33 @@ class Built:
     detail: dict[str, int] = field(default_factory=dict)
 
 
+def prefix(spec: MarketSpec, column: str = "symbol") -> str:
+    """SQL for "rows of this market"; written as a range so that row groups can be skipped."""
+    return f"{column} >= '{spec.prefix}:' AND {column} < '{spec.prefix};'"
+
+
 def watermark(connection: duckdb.DuckDBPyConnection, stage: str, spec: MarketSpec) -> int:
     """The last writer transaction that a stage has seen; 0: none."""
+    return noted(connection, stage, spec.code) or 0
+
+
+def noted(connection: duckdb.DuckDBPyConnection, stage: str, market: str) -> int | None:
+    """The number kept for a stage; None: none yet."""
     row = connection.execute(
-        "SELECT batch FROM ops.watermarks WHERE stage = ? AND market = ?", [stage, spec.code]
+        "SELECT batch FROM ops.watermarks WHERE stage = ? AND market = ?", [stage, market]
     ).fetchone()
-    return int(row[0]) if row else 0
+    return int(row[0]) if row else None
 
 
 def set_watermark(connection: duckdb.DuckDBPyConnection, stage: str, spec: MarketSpec, batch: int) -> None:
     """Remember how far a stage has come."""
-    connection.execute("DELETE FROM ops.watermarks WHERE stage = ? AND market = ?", [stage, spec.code])
-    connection.execute("INSERT INTO ops.watermarks VALUES (?, ?, ?)", [stage, spec.code, batch])
+    note(connection, stage, spec.code, batch)
+
+
+def note(connection: duckdb.DuckDBPyConnection, stage: str, market: str, number: int) -> None:
+    """Keep a number for a stage."""
+    connection.execute("DELETE FROM ops.watermarks WHERE stage = ? AND market = ?", [stage, market])
+    connection.execute("INSERT INTO ops.watermarks VALUES (?, ?, ?)", [stage, market, number])
 
 
 def mark(connection: duckdb.DuckDBPyConnection, stage: str, symbols: str) -> None:

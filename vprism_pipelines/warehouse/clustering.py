@@ -9,7 +9,7 @@ from __future__ import annotations
 import duckdb
 
 from vprism_pipelines.tables import CLEAN_BARS, GOLDEN_BARS, Table
-from vprism_pipelines.warehouse.building import changed, scalar
+from vprism_pipelines.warehouse.building import changed, note, noted, scalar
 from vprism_pipelines.warehouse.indicator_tables import DAILY
 
 __all__ = ["CLUSTERED", "TAIL", "recluster"]
@@ -37,10 +37,9 @@ def recluster(connection: duckdb.DuckDBPyConnection, tables: tuple[Table, ...] =
 def _tail(connection: duckdb.DuckDBPyConnection, table: Table) -> bool:
     """Whether more than `TAIL` of the table came after it was last in order."""
     rows = scalar(connection, f"SELECT count(*) FROM {table.full_name}") or 0
-    stage = f"SELECT batch FROM ops.watermarks WHERE stage = '{STAGE}{table.full_name}' AND market = '{_EVERY_MARKET}'"
-    ordered = scalar(connection, stage)
+    ordered = noted(connection, STAGE + table.full_name, _EVERY_MARKET)
     if ordered is None and rows:  # its first bulk was written in order
-        _note(connection, table, rows)
+        note(connection, STAGE + table.full_name, _EVERY_MARKET, rows)
         return False
     return rows >= ENOUGH_ROWS and rows - (ordered or 0) > TAIL * rows
 
@@ -52,11 +51,5 @@ def _rewrite(connection: duckdb.DuckDBPyConnection, table: Table) -> int:
     connection.execute(f"TRUNCATE {table.full_name}")
     rows = changed(connection, f"INSERT INTO {table.full_name} BY NAME FROM in_order")
     connection.execute("DROP TABLE in_order")
-    _note(connection, table, rows)
+    note(connection, STAGE + table.full_name, _EVERY_MARKET, rows)
     return rows
-
-
-def _note(connection: duckdb.DuckDBPyConnection, table: Table, rows: int) -> None:
-    stage = STAGE + table.full_name
-    connection.execute("DELETE FROM ops.watermarks WHERE stage = ? AND market = ?", [stage, _EVERY_MARKET])
-    connection.execute("INSERT INTO ops.watermarks VALUES (?, ?, ?)", [stage, _EVERY_MARKET, rows])

@@ -10,8 +10,7 @@ import polars as pl
 
 from vprism_pipelines.market.spec import MarketSpec
 from vprism_pipelines.quality.thresholds import DEFAULTS, Thresholds
-from vprism_pipelines.warehouse.building import frame
-from vprism_pipelines.warehouse.ingest import prefix
+from vprism_pipelines.warehouse.building import frame, prefix
 from vprism_pipelines.warehouse.measurement import EVERYBODY, Measurement, worst
 
 __all__ = ["SUSPENSION", "coverage", "exchange_days", "survivorship"]

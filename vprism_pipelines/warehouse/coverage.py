@@ -8,9 +8,8 @@ import polars as pl
 from vprism_pipelines.market.spec import MarketSpec
 from vprism_pipelines.quality.flags import BarFlag
 from vprism_pipelines.tables import SCORECARD
-from vprism_pipelines.warehouse.building import frame
+from vprism_pipelines.warehouse.building import frame, prefix
 from vprism_pipelines.warehouse.completeness import SUSPENSION
-from vprism_pipelines.warehouse.ingest import prefix
 
 __all__ = ["COLUMNS", "SYMBOLS", "by_session", "over_months"]
 

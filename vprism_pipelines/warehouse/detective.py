@@ -25,9 +25,9 @@ from vprism_pipelines.quality.detective import detect
 from vprism_pipelines.tables import PROPOSALS
 from vprism_pipelines.warehouse import pulls
 from vprism_pipelines.warehouse.bookkeeping import RunStep, record_step
-from vprism_pipelines.warehouse.building import TRADED, frame, insert
+from vprism_pipelines.warehouse.building import TRADED, frame, insert, prefix
 from vprism_pipelines.warehouse.house import House
-from vprism_pipelines.warehouse.ingest import clean_raw, ingest, prefix
+from vprism_pipelines.warehouse.ingest import clean_raw, ingest
 from vprism_pipelines.warehouse.lake import Lake
 
 CERTAIN = 0.9

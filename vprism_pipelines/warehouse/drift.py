@@ -12,8 +12,7 @@ import polars as pl
 from vprism_pipelines.market.spec import MarketSpec
 from vprism_pipelines.quality.drift import WINDOW, drift
 from vprism_pipelines.tables import DRIFT
-from vprism_pipelines.warehouse.building import Built, Query, insert
-from vprism_pipelines.warehouse.ingest import prefix
+from vprism_pipelines.warehouse.building import Built, Query, insert, prefix
 from vprism_pipelines.warehouse.measures import Measurement
 from vprism_pipelines.warehouse.reconciliation import query_of
 

@@ -12,8 +12,7 @@ from vprism_pipelines.market.actions import merge_events
 from vprism_pipelines.market.adjustment import factor_sets
 from vprism_pipelines.market.spec import MarketSpec
 from vprism_pipelines.tables import EVENTS, FACTOR_SETS, FACTOR_STEPS
-from vprism_pipelines.warehouse.building import TRADED, Built, frame, mark, replace_differing, scalar
-from vprism_pipelines.warehouse.ingest import prefix
+from vprism_pipelines.warehouse.building import TRADED, Built, frame, mark, prefix, replace_differing, scalar
 
 
 def build_events(connection: duckdb.DuckDBPyConnection, spec: MarketSpec) -> Built:

@@ -26,12 +26,12 @@ from vprism_pipelines.warehouse.building import (
     frame,
     insert,
     mark,
+    prefix,
     scalar,
     set_watermark,
     take,
     watermark,
 )
-from vprism_pipelines.warehouse.ingest import prefix
 
 __all__ = ["BARS", "JUDGEABLE", "Examined", "build_findings", "judge", "set_aside"]
 

@@ -22,13 +22,13 @@ from vprism_pipelines.warehouse.building import (
     frame,
     insert,
     mark,
+    prefix,
     scalar,
     set_watermark,
     take,
     watermark,
 )
 from vprism_pipelines.warehouse.factors import build_events, build_factors
-from vprism_pipelines.warehouse.ingest import prefix
 from vprism_pipelines.warehouse.reliability import (
     MISDATED_DAYS,
     MONTH,

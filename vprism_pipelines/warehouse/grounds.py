@@ -16,7 +16,8 @@ from vprism_pipelines.market.spec import MarketSpec
 from vprism_pipelines.providers import files
 from vprism_pipelines.providers.files import FilesProvider, Mapping
 from vprism_pipelines.providers.simulated import Exchange
-from vprism_pipelines.warehouse.ingest import clean_raw, prefix
+from vprism_pipelines.warehouse.building import prefix
+from vprism_pipelines.warehouse.ingest import clean_raw
 from vprism_pipelines.warehouse.reader import Reader
 
 __all__ = ["Ground", "of_files", "of_snapshot", "simulated"]

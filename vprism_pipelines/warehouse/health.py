@@ -7,8 +7,7 @@ import polars as pl
 
 from vprism_pipelines.market.spec import MarketSpec
 from vprism_pipelines.tables import PROVIDER_HEALTH, SCORECARD
-from vprism_pipelines.warehouse.building import Built, changed, frame
-from vprism_pipelines.warehouse.ingest import prefix
+from vprism_pipelines.warehouse.building import Built, changed, frame, prefix
 from vprism_pipelines.warehouse.measurement import EVERYBODY, Measurement
 from vprism_pipelines.warehouse.pulls import SETTLED_WITHOUT_ROWS
 

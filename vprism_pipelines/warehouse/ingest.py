@@ -21,6 +21,7 @@ from vprism_pipelines.tables import INGESTS, QUARANTINE, SYMBOL_MAP
 from vprism_pipelines.telemetry import count
 from vprism_pipelines.telemetry.metrics import SYMBOL_NORMALIZATION
 from vprism_pipelines.warehouse import ledger
+from vprism_pipelines.warehouse.building import frame, insert
 from vprism_pipelines.warehouse.lake import Lake
 from vprism_pipelines.warehouse.writer import next_batch
 
@@ -182,11 +183,6 @@ def ingest(
     )
 
 
-def prefix(spec: MarketSpec, column: str = "symbol") -> str:
-    """SQL for "rows of this market"; written as a range so that row groups can be skipped."""
-    return f"{column} >= '{spec.prefix}:' AND {column} < '{spec.prefix};'"
-
-
 def of_newest_run(pulls: pl.DataFrame, cleaned: Cleaned) -> Cleaned:
     """The rows that the newest run brought, which is what a delivery is judged by: once answers are good again, those
     refused before come in with them, or one bad day would stop a market for weeks.
@@ -252,26 +248,20 @@ def _record(
     spellings = cleaned.spellings.with_columns(
         market=pl.lit(spec.code), valid_from=pl.lit(pulls["fetched_at"].min(), dtype=pl.Datetime("us", "UTC"))
     )
-    for name, frame in (
-        ("done", INGESTS.conform(counts)),
-        ("rejected", QUARANTINE.conform(cleaned.quarantined)),
-        ("spelled", SYMBOL_MAP.conform(spellings)),
-    ):
-        connection.register(name, frame)
-    connection.execute(
-        "DELETE FROM ops.ingests WHERE dataset = $1 AND fetch_id IN (SELECT fetch_id FROM done)", [dataset]
-    )
-    connection.execute("INSERT INTO ops.ingests BY NAME SELECT * FROM done")
-    connection.execute(
-        "DELETE FROM clean.quarantine WHERE dataset = $1 AND fetch_id IN (SELECT fetch_id FROM done)", [dataset]
-    )
-    connection.execute("INSERT INTO clean.quarantine BY NAME SELECT * FROM rejected")
-    connection.execute(
-        "INSERT INTO clean.symbol_map BY NAME SELECT * FROM spelled"
-        " ANTI JOIN clean.symbol_map USING (raw_symbol, provider, market)"
-    )
-    for name in ("done", "rejected", "spelled"):
-        connection.unregister(name)
+    again = pulls.select("fetch_id")
+    connection.register("again", again)
+    try:
+        for table in (INGESTS, QUARANTINE):
+            connection.execute(
+                f"DELETE FROM {table.full_name} WHERE dataset = $1 AND fetch_id IN (SELECT fetch_id FROM again)",
+                [dataset],
+            )
+    finally:
+        connection.unregister("again")
+    insert(connection, INGESTS, counts)
+    insert(connection, QUARANTINE, cleaned.quarantined)
+    known = frame(connection, "SELECT raw_symbol, provider, market FROM clean.symbol_map")
+    insert(connection, SYMBOL_MAP, spellings.join(known, on=["raw_symbol", "provider", "market"], how="anti"))
 
 
 def _sessions(spec: MarketSpec, raw: pl.DataFrame) -> pl.DataFrame:

@@ -19,6 +19,7 @@ from vprism_pipelines import tables
 from vprism_pipelines.errors import WarehouseError
 from vprism_pipelines.quality.contracts import repeats
 from vprism_pipelines.tables import CLEAN_ACTIONS, CLEAN_BARS, Table
+from vprism_pipelines.warehouse.building import changed, frame, scalar
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,10 +124,10 @@ def _heard(connection: duckdb.DuckDBPyConnection, ledger: Ledger) -> bool:
     table, key = ledger.table.full_name, ", ".join(ledger.key)
     # A provider never heard of before has no key at all: far cheaper to see than that none of millions is known.
     speaking = "provider IN (SELECT DISTINCT provider FROM incoming)"
-    if not _count(connection, f"SELECT count(*) FROM (FROM {table} WHERE {speaking} LIMIT 1)"):
+    if not scalar(connection, f"SELECT count(*) FROM (FROM {table} WHERE {speaking} LIMIT 1)"):
         return False
     found = f"FROM {table} AS t SEMI JOIN incoming USING ({key}) {_bounds(ledger, 'incoming')} LIMIT 1"
-    return _count(connection, f"SELECT count(*) FROM ({found})") > 0
+    return (scalar(connection, f"SELECT count(*) FROM ({found})") or 0) > 0
 
 
 def _drop_believed(connection: duckdb.DuckDBPyConnection, ledger: Ledger) -> int:
@@ -146,13 +147,13 @@ def _drop_believed(connection: duckdb.DuckDBPyConnection, ledger: Ledger) -> int
         news AS (SELECT DISTINCT {key} FROM arriving AS a WHERE a.rowid NOT IN (SELECT place FROM believed))
         FROM arriving SEMI JOIN news USING ({key})
     """
-    return _count(connection, statement)
+    return changed(connection, statement)
 
 
 def _insert_first(connection: duckdb.DuckDBPyConnection, ledger: Ledger, columns: list[str], batch: int) -> int:
     """Facts nobody has stated before, one version each, in order already: nothing to compare."""
     listed = ", ".join(f'"{name}"' for name in columns)
-    return _count(
+    return changed(
         connection,
         f"""INSERT INTO {ledger.table.full_name} BY NAME
             SELECT {listed}, NULL::TIMESTAMPTZ AS known_to, 'new' AS change_class, {batch}::BIGINT AS batch
@@ -176,7 +177,7 @@ def _thread(
     table, key, value = ledger.table.full_name, ", ".join(ledger.key), ledger.value
     listed = ", ".join(f'"{name}"' for name in columns)
     same = " AND ".join(f'"{name}" IS NOT DISTINCT FROM lag("{name}") OVER w' for name in value)
-    arrived = _count(connection, "SELECT count(*) FROM arriving")
+    arrived = scalar(connection, "SELECT count(*) FROM arriving") or 0
 
     connection.execute(f"""
         CREATE OR REPLACE TEMP TABLE chain AS
@@ -218,19 +219,19 @@ def _thread(
         DELETE FROM {table} WHERE rowid IN (
             SELECT standing_row FROM chain WHERE standing_row IS NOT NULL EXCEPT SELECT standing_row FROM kept)
     """)
-    before = _count(connection, f"SELECT count(*) FROM {table}")
-    first = _count(connection, "SELECT count(*) FROM kept WHERE standing_row IS NULL AND version = 1")
+    before = scalar(connection, f"SELECT count(*) FROM {table}") or 0
+    first = scalar(connection, "SELECT count(*) FROM kept WHERE standing_row IS NULL AND version = 1") or 0
     if first:  # not even tried otherwise: after an insert of no rows DuckDB 1.5.5 loses a large one that follows
         connection.execute(
             f"""INSERT INTO {table} BY NAME
                 SELECT {listed}, next_from AS known_to, 'new' AS change_class, {batch}::BIGINT AS batch
                 FROM kept WHERE standing_row IS NULL AND version = 1 ORDER BY {key}"""
         )
-    changed = _store_changes(connection, ledger, columns, batch, classify)
+    followed = _store_changes(connection, ledger, columns, batch, classify)
     connection.execute("DROP TABLE chain")
     connection.execute("DROP TABLE kept")
-    _prove(connection, table, before + first + changed)
-    return Remembered(first, changed, arrived - first - changed)
+    _prove(connection, table, before + first + followed)
+    return Remembered(first, followed, arrived - first - followed)
 
 
 def _prove(connection: duckdb.DuckDBPyConnection, table: str, expected: int) -> None:
@@ -239,7 +240,7 @@ def _prove(connection: duckdb.DuckDBPyConnection, table: str, expected: int) -> 
     Raises:
         WarehouseError: The table does not hold what it must; the transaction is rolled back.
     """
-    standing = _count(connection, f"SELECT count(*) FROM {table}")
+    standing = scalar(connection, f"SELECT count(*) FROM {table}") or 0
     if standing != expected:
         raise WarehouseError(
             f"{table} holds {standing:,} rows where it must hold {expected:,}",
@@ -250,7 +251,7 @@ def _prove(connection: duckdb.DuckDBPyConnection, table: str, expected: int) -> 
 def _coincide(connection: duckdb.DuckDBPyConnection) -> bool:
     """Whether the chain may hold two readings of one instant; a pull of its own instant is the rule."""
     sources = "SELECT DISTINCT known_from, fetch_id, arriving FROM chain"
-    return _count(connection, f"SELECT count(*) - count(DISTINCT known_from) FROM ({sources})") > 0
+    return (scalar(connection, f"SELECT count(*) - count(DISTINCT known_from) FROM ({sources})") or 0) > 0
 
 
 def _store_changes(
@@ -259,11 +260,10 @@ def _store_changes(
     """Insert the new versions that follow another, and name every change that has a new neighbour."""
     key = ", ".join(ledger.key)
     old = ", ".join(f'lag("{name}") OVER w AS "old_{name}"' for name in (*ledger.value, "known_from"))
-    pairs = pl.DataFrame(
-        connection.execute(f"""
-            SELECT *, {old} FROM kept WINDOW w AS (PARTITION BY {key} ORDER BY version)
-            QUALIFY version > 1 AND (arriving OR lag(arriving) OVER w) ORDER BY {key}, version
-        """).to_arrow_table()
+    pairs = frame(
+        connection,
+        f"""SELECT *, {old} FROM kept WINDOW w AS (PARTITION BY {key} ORDER BY version)
+            QUALIFY version > 1 AND (arriving OR lag(arriving) OVER w) ORDER BY {key}, version""",
     )
     if pairs.is_empty():
         return 0
@@ -280,16 +280,10 @@ def _store_changes(
             UPDATE {ledger.table.full_name} AS t SET change_class = c.change_class FROM changes AS c
             WHERE t.rowid = c.standing_row AND t.change_class <> c.change_class
         """)
-        return _count(
+        return changed(
             connection,
             f"INSERT INTO {ledger.table.full_name} BY NAME"
             " SELECT * EXCLUDE (standing_row) FROM changes WHERE standing_row IS NULL",
         )
     finally:
         connection.unregister("changes")
-
-
-def _count(connection: duckdb.DuckDBPyConnection, statement: str) -> int:
-    row = connection.execute(statement).fetchone()
-    assert row is not None
-    return int(row[0])

@@ -12,9 +12,8 @@ from vprism_pipelines.market.spec import MarketSpec
 from vprism_pipelines.quality.row_checks import ROW_CHECKS
 from vprism_pipelines.quality.thresholds import DEFAULTS, Thresholds
 from vprism_pipelines.tables import Table
-from vprism_pipelines.warehouse.building import frame
+from vprism_pipelines.warehouse.building import frame, prefix
 from vprism_pipelines.warehouse.completeness import coverage, survivorship
-from vprism_pipelines.warehouse.ingest import prefix
 from vprism_pipelines.warehouse.measurement import EVERYBODY, Measurement, record
 from vprism_pipelines.warehouse.sanity import adjustment_steps, date_shifts, index_sanity, revision_rate
 

@@ -18,8 +18,7 @@ from vprism_pipelines.errors import InvalidInput, NoData, UnknownProvider
 from vprism_pipelines.market.spec import MarketSpec
 from vprism_pipelines.quality.reconcile import Reconciliation, reconcile
 from vprism_pipelines.tables import RECONCILIATION_DIFFS, RECONCILIATION_RUNS
-from vprism_pipelines.warehouse.building import Query, frame, insert, set_watermark, watermark
-from vprism_pipelines.warehouse.ingest import prefix
+from vprism_pipelines.warehouse.building import Query, frame, insert, prefix, set_watermark, watermark
 from vprism_pipelines.warehouse.measures import Measurement
 
 __all__ = ["Comparison", "compare", "query_of", "standing", "store", "update"]

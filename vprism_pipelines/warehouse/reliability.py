@@ -8,8 +8,7 @@ import polars as pl
 from vprism_pipelines.market.spec import MarketSpec
 from vprism_pipelines.quality.reliability import outvoted, weights
 from vprism_pipelines.tables import RELIABILITY, TRACK_RECORD
-from vprism_pipelines.warehouse.building import changed, frame, insert, scalar
-from vprism_pipelines.warehouse.ingest import prefix
+from vprism_pipelines.warehouse.building import changed, frame, insert, prefix, scalar
 
 __all__ = ["MISDATED_DAYS", "MONTH", "candidates", "measure", "misdated", "taking_part", "turned"]
 

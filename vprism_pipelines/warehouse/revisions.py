@@ -17,8 +17,7 @@ from vprism_pipelines.market.spec import MarketSpec
 from vprism_pipelines.quality.pieces import PULL, RATIO_DIGITS, find_pieces
 from vprism_pipelines.quality.revisions import changes, confirmed, marked, named
 from vprism_pipelines.tables import REBASES
-from vprism_pipelines.warehouse.building import frame, insert, scalar, set_watermark, watermark
-from vprism_pipelines.warehouse.ingest import prefix
+from vprism_pipelines.warehouse.building import frame, insert, prefix, scalar, set_watermark, watermark
 from vprism_pipelines.warehouse.writer import next_batch
 
 __all__ = ["Revised", "build_revisions"]

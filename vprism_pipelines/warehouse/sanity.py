@@ -13,8 +13,7 @@ from vprism_pipelines.quality.checks import Status
 from vprism_pipelines.quality.factors import AGREEMENT
 from vprism_pipelines.quality.rows import Cleaned
 from vprism_pipelines.quality.thresholds import DEFAULTS, Thresholds
-from vprism_pipelines.warehouse.building import frame
-from vprism_pipelines.warehouse.ingest import prefix
+from vprism_pipelines.warehouse.building import frame, prefix
 from vprism_pipelines.warehouse.measurement import Measurement
 
 __all__ = ["adjustment_steps", "date_shifts", "index_sanity", "revision_rate"]

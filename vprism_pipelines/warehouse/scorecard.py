@@ -13,9 +13,8 @@ from vprism_pipelines.market.spec import MarketSpec
 from vprism_pipelines.quality.consensus import AGREEMENT_BP
 from vprism_pipelines.quality.flags import BarFlag
 from vprism_pipelines.tables import SCORECARD
-from vprism_pipelines.warehouse.building import Built, changed, frame, scalar, set_watermark, watermark
+from vprism_pipelines.warehouse.building import Built, changed, frame, prefix, scalar, set_watermark, watermark
 from vprism_pipelines.warehouse.completeness import SUSPENSION, exchange_days
-from vprism_pipelines.warehouse.ingest import prefix
 
 __all__ = ["build_scorecard", "by_month"]
 

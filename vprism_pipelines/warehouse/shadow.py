@@ -14,10 +14,9 @@ from vprism_pipelines.providers import registry
 from vprism_pipelines.providers.base import new_id
 from vprism_pipelines.quality.shadow import PASSES, Gates, compare, sample
 from vprism_pipelines.tables import SHADOW_RUNS
-from vprism_pipelines.warehouse.building import TRADED, frame, insert
+from vprism_pipelines.warehouse.building import TRADED, frame, insert, prefix
 from vprism_pipelines.warehouse.candidates import implementation
 from vprism_pipelines.warehouse.house import House
-from vprism_pipelines.warehouse.ingest import prefix
 from vprism_pipelines.warehouse.roles import Standing, decide, history, roles, undone
 
 __all__ = ["Scope", "passes", "probationers", "promote", "rollback", "run", "start"]
