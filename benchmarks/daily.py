@@ -1,8 +1,8 @@
 """`python -m benchmarks.daily FOLDER`: one new session, already fetched, in an installation that holds a history.
 
-FOLDER is what `benchmarks.history --keep` left; it is changed. In the new session every symbol trades at its last
-close. It is taken in by a fresh process through Dagster, as `vprism import` does, and its seconds are split: start of
-the process, import of the package, reading the file, stages, and what Dagster and its storage add.
+FOLDER is what `benchmarks.history --keep` left; it is changed. In the new session every symbol trades, at most two
+percent from its last close. It is taken in by a fresh process through Dagster, as `vprism import` does, and its seconds
+are split: start of the process, import of the package, reading the file, stages, and what Dagster and its storage add.
 """
 
 from __future__ import annotations
@@ -37,9 +37,11 @@ def new_session(folder: Path) -> Path:
     )
     following = calendar(market(MARKET).calendar).sessions(last + timedelta(days=1), last + timedelta(days=30))
     path = folder / f"{following['session'][0]}.parquet"
-    close = pl.col("close")
-    day = {"session": pl.lit(following["session"][0]), "open": close, "high": close, "low": close}
-    bars.with_columns(**day, volume=1000 + 100 * pl.int_range(pl.len())).write_parquet(path)
+    day = following["session"][0]
+    moved = (pl.int_range(pl.len()) * 7 + day.toordinal()) % 5 - 2
+    close = (pl.col("close") * (1 + moved / 100) / 100).round().clip(1) * 100
+    prices = dict.fromkeys(("open", "high", "low", "close"), close)
+    bars.with_columns(session=pl.lit(day), **prices, volume=100_000 + 100 * pl.int_range(pl.len())).write_parquet(path)
     return path
 
 

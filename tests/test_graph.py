@@ -12,9 +12,9 @@ import polars as pl
 import pytest
 
 from tests.house import DAYS, Clock, Scripted, answer, bar, equal, house, published_content, registered, scripted
+from tests.sensing import look
 from vprism_pipelines.assets.catalog import WRITER_POOL, nodes
 from vprism_pipelines.assets.factory import check_result, markdown_table
-from vprism_pipelines.assets.resources import WarehouseResource
 from vprism_pipelines.assets.sensors import failure_message
 from vprism_pipelines.definitions import build_defs
 from vprism_pipelines.errors import CorruptLake, DataQualityError, UnknownSymbol
@@ -229,7 +229,7 @@ def test_every_served_market_has_a_job_a_schedule_and_sensors(definitions: dg.De
         assert job.tags["market"] == code
         assert job.partitions_def is not None
         assert str(job.partitions_def.timezone) == MARKETS[code].timezone  # type: ignore[attr-defined]
-    assert "failed_runs" in sensors
+    assert {"us_perishing", "vn_perishing", "failed_runs"} <= sensors
 
 
 def test_partitions_are_months_up_to_the_running_one(definitions: dg.Definitions) -> None:
@@ -256,16 +256,7 @@ def newest(place: House, session: date | None) -> None:
 
 def freshness(place: House, one: type[Scripted]) -> dg.RunRequest | str:
     configured = House(place.settings.model_copy(update={"providers": {"us": [one.name]}}), clock=place.clock)
-    definitions = build_defs(configured)
-    resource = dg.ResourceDefinition.hardcoded_resource(WarehouseResource.of(configured))
-    with dg.build_sensor_context(
-        resources={"warehouse": resource}, repository_def=definitions.get_repository_def()
-    ) as context:
-        tick = definitions.resolve_sensor_def("us_freshness").evaluate_tick(context)
-    if tick.run_requests:
-        (request,) = tick.run_requests
-        return request
-    return str(tick.skip_message)
+    return look(configured, "us_freshness")[0]
 
 
 def test_a_late_session_is_asked_for_again_by_the_clock_of_the_exchange(

@@ -9,11 +9,14 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import ClassVar
 
+import dagster as dg
 import pytest
 import typer
 
 from benchmarks.acquisition import simulate
 from tests.house import DAYS, NOW, Clock, Scripted, acquire_all, answer, bar, house, registered
+from tests.receiver import receiver
+from tests.sensing import look
 from vprism_pipelines.market.spec import US
 from vprism_pipelines.providers import registry
 from vprism_pipelines.providers.base import Capabilities, Payload, Quota, Request
@@ -170,6 +173,34 @@ def test_an_alert_comes_before_a_window_closes(
         (row,) = connection.execute("SELECT provider, metric, value, status FROM quality.metrics").fetchall()
     assert (row[0], row[1], row[3]) == ("board", "perishing_ticks", urgency.value)
     assert 0 < row[2] <= 72
+
+
+def test_what_is_about_to_perish_is_told_once_and_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    board = replace(registry.PROVIDERS["board"], beside=("ticks",))
+    monkeypatch.setattr(registry, "PROVIDERS", MappingProxyType({**registry.PROVIDERS, "board": board}))
+    clock = Clock(NOW - timedelta(days=1))
+    with receiver() as (url, received):
+        place = house(tmp_path, clock=clock, universe={"us": ["A"]}, providers={"us": ["board"]}, webhook_url=url)
+        request, cursor = look(place, "us_perishing")
+        assert isinstance(request, dg.RunRequest)
+        assert dg.AssetKey(["raw", "us", "board_ticks"]) in (request.asset_selection or [])
+        assert cursor == request.run_key
+        again, same = look(place, "us_perishing", cursor)
+        assert (again, same) == (request, cursor)  # Dagster runs nothing twice under one key
+        clock.now = NOW
+        later, _ = look(place, "us_perishing", cursor)
+        assert isinstance(later, dg.RunRequest)
+        assert later.run_key != request.run_key  # other sessions are about to perish
+    assert [message.method for message in received] == ["POST", "POST"]
+    assert b"board ticks: the oldest that is missing is gone at" in received[0].body
+    with place.warehouse.connect() as connection:
+        kept = connection.execute("SELECT run_id, metric, status FROM quality.metrics ORDER BY run_id").fetchall()
+    assert kept == [(key, "perishing_ticks", "WARN") for key in sorted((request.run_key, later.run_key))]
+
+
+def test_nothing_is_asked_for_where_nothing_perishes(tmp_path: Path) -> None:
+    place = house(tmp_path, universe={"us": ["A"]}, providers={"us": ["slow"]})
+    assert look(place, "us_perishing")[0] == "no provider of scheduled runs has quotes or ticks"
 
 
 # --- the command ------------------------------------------------------------------------------------------------------

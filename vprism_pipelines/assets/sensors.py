@@ -1,4 +1,4 @@
-"""Sensors: late sessions are fetched again, failed runs are told about."""
+"""Sensors: late sessions are fetched again, what is about to perish is fetched first, failed runs are told about."""
 
 import json
 import urllib.request
@@ -6,19 +6,23 @@ from datetime import date, datetime, timedelta
 
 import dagster as dg
 
-from vprism_pipelines.assets.jobs import job_name
+from vprism_pipelines.assets.factory import TRIGGER_TAG
+from vprism_pipelines.assets.jobs import beside_keys, beside_name, job_name
 from vprism_pipelines.assets.resources import WarehouseResource
 from vprism_pipelines.assets.schedules import refresh_request
-from vprism_pipelines.errors import NotPublished, VprismError
+from vprism_pipelines.errors import NotPublished, VprismError, WarehouseLocked
 from vprism_pipelines.market.calendars import calendar
 from vprism_pipelines.market.spec import MARKETS, MarketSpec
 from vprism_pipelines.providers import registry
 from vprism_pipelines.warehouse.building import prefix
 from vprism_pipelines.warehouse.house import House
 from vprism_pipelines.warehouse.importing import inbox, waiting
+from vprism_pipelines.warehouse.planner import Goal, Plan, plan, record_perishing
+from vprism_pipelines.warehouse.pulls import PERISHABLE
 
 GRACE = timedelta(hours=4)  # after the close; a session still missing then is late
 ATTEMPTS_PER_DAY = 4
+KEPT = timedelta(days=7)  # no provider keeps perishable data for longer
 
 
 def newest_session(house: House, spec: MarketSpec) -> date | None:
@@ -91,6 +95,57 @@ def dropped_files(spec: MarketSpec) -> dg.SensorDefinition:
     return sensor
 
 
+def perishing(spec: MarketSpec) -> dg.SensorDefinition:
+    """Warn, and fetch, before quotes and ticks can no longer be asked for."""
+
+    @dg.sensor(
+        name=f"{spec.code}_perishing",
+        job_name=beside_name(spec),
+        minimum_interval_seconds=900,
+        description=f"Fetches quotes and ticks of {spec.name} when half of the time they can be asked for is over.",
+        default_status=dg.DefaultSensorStatus.STOPPED,
+    )
+    def sensor(
+        context: dg.SensorEvaluationContext, warehouse: dg.ResourceParam[WarehouseResource]
+    ) -> dg.RunRequest | dg.SkipReason:
+        house = warehouse.house
+        names = [name for name in house.providers_of(spec) if _keeps_briefly(name)]
+        if not names:
+            return dg.SkipReason("no provider of scheduled runs has quotes or ticks")
+        today = spec.today(house.clock())
+        try:
+            made = plan(house, Goal(spec, (today - KEPT, today), tuple(names), PERISHABLE))
+            if not made.warnings:
+                return dg.SkipReason("nothing is about to perish")
+            key = _alert(made)
+            if key != context.cursor:
+                with house.warehouse.transaction() as connection:
+                    record_perishing(connection, made, key)
+        except WarehouseLocked:
+            return dg.SkipReason("a run is writing; the next look comes soon")
+        if key != context.cursor:
+            text = f"{spec.name}: {'; '.join(made.warnings)}"
+            context.log.warning("%s", text)
+            _tell(house, {"text": text, "market": spec.code})
+            context.update_cursor(key)
+        return dg.RunRequest(
+            run_key=key, asset_selection=beside_keys(spec, names), tags={TRIGGER_TAG: "sensor", "market": spec.code}
+        )
+
+    return sensor
+
+
+def _keeps_briefly(provider: str) -> bool:
+    """Whether it has quotes or ticks."""
+    return not set(PERISHABLE).isdisjoint(registry.entry(provider).beside)
+
+
+def _alert(made: Plan) -> str:
+    """One name for as long as the same data is about to perish, and another once it cannot be had in time."""
+    due = min((leg for leg in made.legs if leg.warning and leg.closes), key=lambda leg: leg.closes or made.made_at)
+    return f"perishing-{due.provider}-{due.dataset}-{due.closes:%Y-%m-%dT%H:%M}-{due.urgency.value}"
+
+
 @dg.run_failure_sensor(
     name="failed_runs",
     description="Logs every failed run and tells VPRISM_WEBHOOK_URL, when one is set.",
@@ -100,9 +155,7 @@ def failed_runs(context: dg.RunFailureSensorContext, warehouse: dg.ResourceParam
     """Tell about a failed run."""
     message = failure_message(context)
     context.log.error("%s", message["text"])
-    url = warehouse.house.settings.webhook_url
-    if url and not warehouse.house.settings.offline:
-        _post(url, message)
+    _tell(warehouse.house, message)
 
 
 def failure_message(context: dg.RunFailureSensorContext) -> dict[str, str]:
@@ -117,7 +170,11 @@ def failure_message(context: dg.RunFailureSensorContext) -> dict[str, str]:
     }
 
 
-def _post(url: str, message: dict[str, str]) -> None:
+def _tell(house: House, message: dict[str, str]) -> None:
+    """Post a message to the webhook, where one is set."""
+    url = house.settings.webhook_url
+    if not url or house.settings.offline:
+        return
     if not url.startswith(("https://", "http://")):
         raise VprismError("VPRISM_WEBHOOK_URL must be an http(s) address", hint="see .env.example")
     body = json.dumps(message).encode()
@@ -127,6 +184,8 @@ def _post(url: str, message: dict[str, str]) -> None:
 
 
 def sensors() -> list[dg.SensorDefinition]:
-    """Freshness and inbox of every market with a provider, and failed runs."""
-    served = [spec for spec in MARKETS.values() if registry.for_market(spec.code)]
-    return [*map(freshness, served), *map(dropped_files, served), failed_runs]
+    """Freshness, inbox and what perishes of every market with a provider for it, and failed runs."""
+    served = [(spec, registry.for_market(spec.code)) for spec in MARKETS.values()]
+    told = [spec for spec, names in served if names]
+    offered = [spec for spec, names in served if any(map(_keeps_briefly, names))]
+    return [*map(freshness, told), *map(dropped_files, told), *map(perishing, offered), failed_runs]
