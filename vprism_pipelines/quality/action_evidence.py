@@ -8,6 +8,7 @@ day's move, a close beyond the limits of one reference price refutes that refere
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 
 import polars as pl
 
@@ -44,19 +45,16 @@ def series_steps(adjusted: pl.DataFrame) -> pl.DataFrame:
     """
     sound = [(pl.col(name).is_finite() & (pl.col(name) > 0)).fill_null(value=False) for name in ("close", "adj_close")]
     traded = pl.col("traded").fill_null(value=True) if "traded" in adjusted.columns else pl.lit(value=True)
-    rows = adjusted.filter(traded, *sound).sort(*SERIES, "session")
+    rows = adjusted.filter(traded, *sound).with_columns(_coded(adjusted, "symbol")).sort(*SERIES, "session")
     factor = pl.col("adj_close") / pl.col("close")
     half = pl.col("provider").replace_strict(_half_units(rows), default=0.0, return_dtype=pl.Float64)
     rows = rows.with_columns(factor=factor, half=half / pl.col("adj_close"))
-    before, after = (pl.col("factor").shift(n).over(SERIES) for n in (1, -1))
+    before, after = (_beside("factor", by, SERIES) for by in (1, -1))
     slack = LEAST_STEP + 2 * pl.col("half")
     alone = [((pl.col("factor") / other - 1).abs() > slack) for other in (before, after)]
     misprint = alone[0] & alone[1] & ((before / after - 1).abs() <= slack)
     rows = rows.filter(~misprint.fill_null(value=False))
-
-    def previous(name: str) -> pl.Expr:
-        return pl.col(name).shift(1).over(SERIES)
-
+    previous = partial(_beside, by=1, key=SERIES)
     steps = rows.select(
         *SERIES,
         "session",
@@ -69,7 +67,7 @@ def series_steps(adjusted: pl.DataFrame) -> pl.DataFrame:
         noise=FACTOR_NOISE + pl.col("half") + previous("half"),
     )
     moved = ((pl.col("step") - 1).abs() > LEAST_STEP + pl.col("noise")).fill_null(value=False)
-    return steps.with_columns(moved=moved)
+    return steps.with_columns(pl.col("symbol").cast(pl.String), moved=moved)
 
 
 def rebased_steps(rebases: pl.DataFrame, series: pl.DataFrame) -> pl.DataFrame:
@@ -124,11 +122,8 @@ def gaps(bars: pl.DataFrame) -> pl.DataFrame:
     """
     columns = ["symbol", "session", "exchange", "open", "high", "low", "close"]
     traded = bars.filter(pl.col("traded").fill_null(value=True), pl.col("close") > 0).select(columns)
-    traded = traded.sort("symbol", "session")
-
-    def previous(name: str) -> pl.Expr:
-        return pl.col(name).shift(1).over("symbol")
-
+    traded = traded.with_columns(_coded(bars, "symbol")).sort("symbol", "session")
+    previous = partial(_beside, by=1, key=["symbol"])
     opening = pl.when(pl.col("open") > 0).then("open").otherwise("close")
     rows = traded.with_columns(
         place=pl.int_range(pl.len()).over("symbol"),
@@ -150,7 +145,19 @@ def gaps(bars: pl.DataFrame) -> pl.DataFrame:
         .with_columns(pl.col("spread").fill_null(LEAST_SPREAD).clip(lower_bound=LEAST_SPREAD))
     )
     kept = ["symbol", "session", "place", "exchange", "close", "before", "prev_close", "prev_high", "prev_low", "gap"]
-    return rows.select(kept).join(spreads, on="symbol", how="left", maintain_order="left")
+    rows = rows.select(kept).join(spreads, on="symbol", how="left", maintain_order="left")
+    return rows.with_columns(pl.col("symbol").cast(pl.String))
+
+
+def _beside(name: str, by: int, key: Sequence[str]) -> pl.Expr:
+    """The value so many rows before, or after where negative, in the same series; rows are in its order."""
+    same = pl.all_horizontal(pl.col(column) == pl.col(column).shift(by) for column in key)
+    return pl.when(same).then(pl.col(name).shift(by))
+
+
+def _coded(rows: pl.DataFrame, column: str) -> pl.Expr:
+    """Names as codes of the same order: several times faster to sort, shift and group by."""
+    return pl.col(column).cast(pl.Enum(rows[column].unique().sort()))
 
 
 def weigh(rows: pl.DataFrame, multipliers: Sequence[str], market: MarketSpec) -> pl.DataFrame:

@@ -85,8 +85,8 @@ def detect(
 
 
 def _on_the_day(dated: pl.DataFrame, rows: pl.DataFrame, by: list[str]) -> pl.DataFrame:
-    """The first traded row on or after each ex-date, if it comes soon."""
-    wanted = rows.filter(pl.col("symbol").is_in(dated["symbol"].unique().implode())).sort("session")
+    """The first traded row on or after each ex-date, if it comes soon. `rows` are in the order of their series."""
+    wanted = rows.filter(pl.col("symbol").is_in(dated["symbol"].unique().implode()))
     return (
         dated.sort("ex_date")
         .join_asof(

@@ -62,15 +62,13 @@ def refresh(connection: duckdb.DuckDBPyConnection, lake: Lake, spec: MarketSpec)
         frame(connection, f"SELECT * FROM golden.factor_steps WHERE {prefix(spec)} ORDER BY symbol, ex_date"),
         frame(
             connection,
-            f"""SELECT symbol, session, exchange, open, high, low, close,
-                       {TRADED} AS traded
-                FROM golden.bars WHERE {prefix(spec)} AND price_basis = 'raw' ORDER BY symbol, session""",
+            f"""SELECT symbol, session, exchange, open, high, low, close, true AS traded
+                FROM golden.bars WHERE {prefix(spec)} AND price_basis = 'raw' AND {TRADED}""",
         ),
         frame(
             connection,
-            f"""SELECT provider, symbol, session, close, adj_close, {TRADED} AS traded
-                FROM clean.bars WHERE {prefix(spec)} AND adj_close IS NOT NULL AND price_basis = 'raw'
-                ORDER BY provider, symbol, session""",
+            f"""SELECT provider, symbol, session, close, adj_close
+                FROM clean.bars WHERE {prefix(spec)} AND adj_close IS NOT NULL AND price_basis = 'raw' AND {TRADED}""",
         ),
         spec,
         declared=frame(connection, f"SELECT * FROM clean.corporate_actions WHERE {prefix(spec)} ORDER BY ALL"),
