@@ -156,14 +156,13 @@ def build(node: Node, body: Body) -> dg.AssetsDefinition:
             if again and unattended:
                 raise dg.RetryRequested(FETCH_RETRIES, RETRY_SECONDS * 2**context.retry_number) from error
             raise failure(error) from error
+        counts = {"dagster/row_count": outcome.rows, "seconds": round(time.perf_counter() - started, 3)}
+        details = {**column_lineage(node), **outcome.metadata}
+        if node.monthly:  # every month of the run is an event of its own: the newest, which people see, tells all
+            context.add_asset_metadata(details, partition_key=context.partition_key_range.end)
         yield dg.MaterializeResult(
             asset_key=node.asset_key,
-            metadata={
-                "dagster/row_count": outcome.rows,
-                "seconds": round(time.perf_counter() - started, 3),
-                **column_lineage(node),
-                **outcome.metadata,
-            },
+            metadata=counts if node.monthly else counts | details,
             check_results=[check_result(node, measurement) for measurement in outcome.measurements],
         )
 
