@@ -55,7 +55,8 @@ def observed_drift(
     short += [symbol for symbol in symbols or () if symbol not in set(counts["symbol"])]
     if short:
         older = query(
-            f"""{_OBSERVATIONS} WHERE {prefix(spec)} AND session < $since AND list_contains($short, symbol)
+            f"""{_OBSERVATIONS} SEMI JOIN (SELECT unnest($short) AS symbol) USING (symbol)
+                WHERE {prefix(spec)} AND session < $since
                 QUALIFY row_number() OVER (PARTITION BY symbol ORDER BY session DESC) <= $rows""",
             {"since": since, "short": short, "rows": 4 * window},
         )

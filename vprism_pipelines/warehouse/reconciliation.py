@@ -147,8 +147,10 @@ def update(
         set_watermark(connection, _stage((a, b)), spec, max(newest_of[a], newest_of[b]))
         if a not in spans or b not in spans:
             continue
-        changed = _changed(query, spec, (a, b), since)
         overlap = max(spans[a][0], spans[b][0]), min(spans[a][1], spans[b][1])
+        if overlap[0] > overlap[1]:
+            continue
+        changed = _changed(query, spec, (a, b), since) if since else overlap
         if changed and changed[0] <= overlap[1] and changed[1] >= overlap[0]:
             wide = max(overlap[0], changed[0] - CONTEXT), min(overlap[1], changed[1] + CONTEXT)
             compared = _compared(query, spec, (a, b), wide, series)
