@@ -1,7 +1,7 @@
 """`python -m benchmarks.fuzz`: damaged answers against every parser; nothing but rows of the contract or a typed error.
 
 A body fails when the parser raises anything but a `ProviderError`, returns frames that break the raw contract, takes
-longer than two seconds, or more than 500 MB. Body `n` of a parser is always the same bytes:
+longer than two seconds of processor time, or more than 500 MB. Body `n` of a parser is always the same bytes:
 
     python -m benchmarks.fuzz --bodies 100000 --parsers tencent sina
     python -m benchmarks.fuzz --parsers tencent --first 4711 --bodies 1 --show
@@ -55,7 +55,7 @@ class Report:
         parser: Its name.
         bodies: How many there were.
         outcomes: Bodies by `rows` or by the code of the typed error.
-        slowest: Seconds that the slowest took.
+        slowest: Seconds of processor time that the slowest took.
         grown: Megabytes by which one body raised the most memory the process ever held, at most.
         failures: Number of each body that failed, and why.
     """
@@ -82,9 +82,9 @@ def fuzz(parser: str, count: int, *, first: int = 0, recordings: Path | None = N
     report = Report(parser)
     for number in range(first, first + count):
         place, payload = _damaged(parser, number, sound)
-        held, started = _megabytes(), time.perf_counter()
+        held, started = _megabytes(), time.process_time()
         outcome, failure = _outcome(readers[place], payload)
-        seconds = time.perf_counter() - started
+        seconds = time.process_time() - started
         report.bodies += 1
         report.outcomes[outcome] += 1
         grown = _megabytes() - held

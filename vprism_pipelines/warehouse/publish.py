@@ -44,8 +44,8 @@ def content_hash(connection: duckdb.DuckDBPyConnection, tables: tuple[Table, ...
     parts = []
     for table in tables:
         row = connection.execute(
-            "SELECT count(*), coalesce(bit_xor(hash(t)), 0), coalesce(sum(hash(t)::HUGEINT), 0)"
-            f" FROM {table.full_name} AS t"
+            "SELECT count(*), coalesce(bit_xor(digest), 0), coalesce(sum(digest::HUGEINT), 0)"
+            f" FROM (SELECT hash(t) AS digest FROM {table.full_name} AS t)"
         ).fetchone()
         parts.append(f"{table.full_name}={row}")
     digest = duckdb.connect().execute("SELECT sha256(?)", ["\n".join(parts)]).fetchone()
