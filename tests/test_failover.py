@@ -27,6 +27,7 @@ from vprism_pipelines.providers.base import Capabilities, Dataset, Parsed, Paylo
 from vprism_pipelines.providers.breaker import BreakerPolicy, CircuitBreaker
 from vprism_pipelines.providers.state import State
 from vprism_pipelines.serving import launch
+from vprism_pipelines.serving.cli.run import told_failovers
 from vprism_pipelines.serving.launch import RunReport, run_market
 from vprism_pipelines.warehouse import router
 from vprism_pipelines.warehouse.house import House
@@ -303,6 +304,7 @@ def test_a_run_goes_on_with_the_next_provider_and_shows_it_everywhere(place: Hou
     assert "| BLOCKED | two | delivered | 3 |" in raw.metadata["failover"]
     entered = place.reader.query("SELECT DISTINCT provider, reason, detail, fallback, outcome FROM quality.failovers")
     assert entered.rows() == [("one", "BLOCKED", "the wall", "two", "delivered")]
+    assert told_failovers(place, report) == ["one owed 3 symbols (BLOCKED); two: delivered"]
     errors = place.reader.query("SELECT DISTINCT provider, error_code FROM raw.fetches WHERE error_code IS NOT NULL")
     assert errors.rows() == [("one", "BLOCKED")]
     with launch.instance(place.settings) as store:

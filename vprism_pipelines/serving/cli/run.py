@@ -82,9 +82,8 @@ def run(
         schema={"market": pl.String, "asset": pl.String, "rows": pl.Int64, "seconds": pl.Float64, "status": pl.String},
         orient="row",
     ).with_columns(pl.col("seconds").round(3))
-    return Answer(
-        frame, tuple(note for report in reports for note in _summary(report, beside=beside)), errors=tuple(errors)
-    )
+    notes = [note for report in reports for note in (*told_failovers(house, report), *_summary(report, beside=beside))]
+    return Answer(frame, tuple(notes), errors=tuple(errors))
 
 
 def replay(session: Session, market: Market = None, provider: OneProvider = None) -> Answer:
@@ -161,6 +160,21 @@ def _summary(report: RunReport, *, beside: bool) -> list[str]:
     return [
         f"{spec.name}: snapshot {report.snapshot} published after {report.seconds:.1f} s. Query it:",
         f'  vprism sql "{query}"',
+    ]
+
+
+def told_failovers(house: House, report: RunReport) -> list[str]:
+    """Who was asked instead of whom in a published run, and what became of it."""
+    if not report.success or not any("failover" in step.metadata for step in report.steps):
+        return []
+    found = house.reader.query(
+        """SELECT provider, reason, fallback, outcome, count(DISTINCT symbol) AS symbols FROM quality.failovers
+           WHERE run_id = $run GROUP BY ALL ORDER BY ALL""",
+        {"run": report.run_id},
+    )
+    return [
+        f"{provider} owed {symbols:,} {'symbol' if symbols == 1 else 'symbols'} ({reason}); {fallback}: {outcome}"
+        for provider, reason, fallback, outcome, symbols in found.iter_rows()
     ]
 
 
