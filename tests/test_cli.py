@@ -21,7 +21,7 @@ from tests.warehouse_fixture import copy_of, house_at, sample_house_fixture  # n
 from vprism_pipelines import __version__
 from vprism_pipelines.warehouse.house import House
 
-HEAVY = ("polars", "duckdb", "dagster", "rich", "pydantic", "loguru", "httpx", "numpy", "pandas", "asyncio")
+HEAVY = ("polars", "duckdb", "dagster", "rich", "pydantic", "loguru", "aiohttp", "numpy", "pandas", "asyncio")
 
 
 # --- help, version, global options --------------------------------------------------------------------------------

@@ -87,7 +87,7 @@ def test_the_code_location_imports_nothing_heavy() -> None:
             [sys.executable, "-W", "ignore", "-c", script], capture_output=True, text=True, check=True, cwd=ROOT
         ).stdout.split(",")
     )
-    assert loaded.isdisjoint({"pandas", "exchange_calendars", "httpx", "vnstock", "pandera", "matplotlib"})
+    assert loaded.isdisjoint({"pandas", "exchange_calendars", "aiohttp", "vnstock", "pandera", "matplotlib"})
 
 
 def test_every_variable_of_the_settings_is_in_the_example_with_its_default() -> None:

@@ -212,7 +212,7 @@ def test_three_hundred_requests_under_fire_end_typed_bounded_and_silent(
     ends: list[str] = []
     leaks: list[str] = []
     caplog.set_level(logging.DEBUG)
-    for name in ("httpx", "httpcore", "httpcore.http11", "httpcore.connection", "asyncio"):
+    for name in ("aiohttp.client", "aiohttp.internal", "asyncio"):
         caplog.set_level(logging.DEBUG, logger=name)
 
     async def one(way_out: Transport, number: int) -> None:
@@ -413,8 +413,8 @@ def test_a_proxy_that_cannot_be_used_is_a_configuration_error(
 # --- the module ---------------------------------------------------------------------------------------------------
 
 
-def test_importing_the_transport_does_not_import_httpx() -> None:
-    code = "import sys, vprism_pipelines.providers.transport; print('httpx' in sys.modules)"
+def test_importing_the_transport_does_not_import_the_client() -> None:
+    code = "import sys, vprism_pipelines.providers.transport; print('aiohttp' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
     assert done.stdout.strip() == "False"
 

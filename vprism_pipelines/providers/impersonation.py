@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import zlib
-from collections.abc import Mapping
 
-import httpx
 from curl_cffi import CurlECode, CurlOpt
-from curl_cffi.requests import AsyncSession, Response
+from curl_cffi.requests import AsyncSession
 from curl_cffi.requests.exceptions import InvalidHeader, InvalidURL, RequestException, Timeout
 
 from vprism_pipelines.errors import Malformed, Unavailable
-from vprism_pipelines.providers.wire import Answer, Body, Way, Wire, same_server, too_late, too_long
+from vprism_pipelines.providers.outgoing import Outgoing
+from vprism_pipelines.providers.wire import Answer, Body, Way, too_late, too_long
 
 __all__ = ["BrowserWire"]
 
@@ -21,11 +20,12 @@ _OWN = frozenset({"host", "connection", "user-agent", "accept", "content-length"
 _STOP = 0xFFFFFFFF  # CURL_WRITEFUNC_ERROR
 
 
-class BrowserWire(Wire):
-    """As `Wire`, with a browser's TLS and HTTP/2 handshake and its headers. Requests are made as for `Wire`."""
+class BrowserWire:
+    """A wire with a browser's TLS and HTTP/2 handshake and its headers; arguments as for `open_wire`."""
 
     def __init__(self, way: Way, *, deadline: float, max_body: int) -> None:
-        super().__init__(way, deadline=deadline, max_body=max_body)
+        self._deadline = deadline
+        self._max_body = max_body
         self._session = AsyncSession(
             impersonate=way.browser,
             proxies={"all": way.proxy} if way.proxy else None,
@@ -39,9 +39,8 @@ class BrowserWire(Wire):
     async def aclose(self) -> None:
         """Close all connections."""
         await self._session.close()
-        await super().aclose()
 
-    async def exchange(self, request: httpx.Request) -> Answer:
+    async def exchange(self, request: Outgoing) -> Answer:
         """As `Wire.exchange`."""
         raw = bytearray()
 
@@ -54,8 +53,8 @@ class BrowserWire(Wire):
                 response = await self._session.request(
                     request.method,
                     str(request.url),
-                    headers={name: value for name, value in request.headers.items() if name not in _OWN},
-                    data=request.content or None,
+                    headers={name: value for name, value in request.headers.items() if name.lower() not in _OWN},
+                    data=request.body or None,
                     content_callback=take,
                 )
             headers = {name.lower(): value for name, value in response.headers.items() if value is not None}
@@ -71,15 +70,5 @@ class BrowserWire(Wire):
             if len(raw) > self._max_body or getattr(error, "code", 0) == CurlECode.FILESIZE_EXCEEDED:
                 raise too_long(self._max_body) from error
             raise Unavailable(f"{type(error).__name__}: {error}") from error
-        return Answer(response.status_code, headers, body.whole(), len(raw), _onward(request, response, headers))
-
-
-def _onward(request: httpx.Request, response: Response, headers: Mapping[str, str]) -> httpx.Request | None:
-    """The request that follows a redirect of a GET, when it stays on the same server."""
-    if response.status_code not in (301, 302, 303, 307, 308) or request.method != "GET" or "location" not in headers:
-        return None
-    try:
-        there = request.url.join(headers["location"])
-    except httpx.InvalidURL as error:
-        raise Unavailable(f"redirected to no address: {error}") from error
-    return httpx.Request("GET", there, headers=request.headers) if same_server(request.url, there) else None
+        onward = request.onward(response.status_code, headers)
+        return Answer(response.status_code, headers, body.whole(), len(raw), onward)

@@ -37,9 +37,10 @@ from vprism_pipelines.redaction import REDACTED, redact
 from vprism_pipelines.settings import Settings
 from vprism_pipelines.telemetry import span
 
-if TYPE_CHECKING:  # httpx takes a fifth of a second to import; only those who send pay for it
-    import httpx
+if TYPE_CHECKING:  # the client takes a third of a second to import; only those who send pay for it
+    from yarl import URL
 
+    from vprism_pipelines.providers.outgoing import Outgoing
     from vprism_pipelines.providers.wire import Answer, Way, Wire
 
 __all__ = ["EGRESS", "REDACTED", "ProviderStats", "Transport", "redact"]
@@ -175,7 +176,7 @@ class Transport:
         if self._settings.offline:
             raise Unavailable("offline: VPRISM_OFFLINE is set, nothing is sent")
         wire = self._wire(provider)
-        outgoing = self._outgoing(wire, errand.request, secrets)
+        outgoing = self._outgoing(errand.request, secrets)
         async with self._limiter.gate(provider):
             circuit = self._breaker.admit(provider)  # not before: it may open while others hold the gate
             _require_closed(circuit)
@@ -202,10 +203,12 @@ class Transport:
             wires[way] = open_wire(way, deadline=self._settings.provider_timeout, max_body=self._max_body)
         return wires[way]
 
-    def _outgoing(self, wire: Wire, request: Request, secrets: Mapping[str, str]) -> httpx.Request:
+    def _outgoing(self, request: Request, secrets: Mapping[str, str]) -> Outgoing:
+        from vprism_pipelines.providers.outgoing import Outgoing
+
         base = self._settings.provider_base_urls.get(request.provider)
         in_headers = {name for name in secrets if "-" in name or name.lower() in ("authorization", "cookie")}
-        outgoing = wire.request(
+        outgoing = Outgoing.of(
             request.method,
             request.url,
             base=base,
@@ -220,11 +223,11 @@ class Transport:
             )
         return outgoing
 
-    def _may_leave(self, provider: str, url: httpx.URL) -> bool:
-        host = f".{url.host.lower()}"
+    def _may_leave(self, provider: str, url: URL) -> bool:
+        host = f".{url.host or ''}"
         return url.scheme == "https" and any(host.endswith(f".{known}") for known in self._hosts.get(provider, ()))
 
-    async def _persist(self, wire: Wire, errand: _Errand, outgoing: httpx.Request, attempts: int) -> Payload:
+    async def _persist(self, wire: Wire, errand: _Errand, outgoing: Outgoing, attempts: int) -> Payload:
         """Attempt until there is an answer, the attempts are used up or the provider's retry budget is."""
         provider, traffic = errand.request.provider, self._traffic[errand.request.provider]
         for number in range(1, attempts + 1):
@@ -243,7 +246,7 @@ class Transport:
             traffic.answered(number - 1)
         return attempt.payload
 
-    async def _attempt(self, wire: Wire, errand: _Errand, outgoing: httpx.Request) -> _Attempt:
+    async def _attempt(self, wire: Wire, errand: _Errand, outgoing: Outgoing) -> _Attempt:
         """One attempt, redirects on the same server followed; every request draws on the quota, or raises."""
         provider, traffic = errand.request.provider, self._traffic[errand.request.provider]
         try:

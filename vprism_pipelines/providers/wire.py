@@ -4,25 +4,44 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import ssl
 import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache, lru_cache
 from importlib.util import find_spec
+from typing import Protocol
+from urllib.request import getproxies, proxy_bypass
 
-import httpx
+import certifi
+from aiohttp import (
+    ClientError,
+    ClientHandlerType,
+    ClientOSError,
+    ClientRequest,
+    ClientResponse,
+    ClientResponseError,
+    ClientSession,
+    ClientTimeout,
+    CookieJar,
+    ServerDisconnectedError,
+    TCPConnector,
+)
+from yarl import URL
 
 from vprism_pipelines.errors import InvalidConfiguration, Malformed, Unavailable
+from vprism_pipelines.providers.outgoing import Outgoing
 from vprism_pipelines.settings import Settings
 
-# httpx logs every URL, keys included, and httpcore every response header: nothing of that may reach a handler.
-for _name in ("httpx", *(f"httpcore.{part}" for part in ("connection", "http11", "http2", "proxy", "socks"))):
+# The client's lines quote cookies and connections, proxies with their passwords: none may reach a handler.
+for _name in ("aiohttp.client", "aiohttp.internal"):
     logging.getLogger(_name).addFilter(lambda record: False)
 
 _CONNECT_SECONDS = 10.0
 _MAX_COOKIES = 100
-_LOOPBACK = ("all://127.0.0.1", "all://localhost", "all://[::1]")
+_MAX_HEADER = 64 << 10
+_LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +60,7 @@ class Way:
     def of(cls, provider: str, settings: Settings) -> Way:
         """As configured; nobody can wear a browser's handshake where curl_cffi is not installed."""
         browser = settings.impersonate.get(provider, "")
-        return cls(settings.proxies.get(provider), browser if browser and find_spec("curl_cffi") else "")
+        return cls(settings.proxies.get(provider), browser if browser and _impersonates() else "")
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,11 +78,28 @@ class Answer:
     headers: Mapping[str, str]
     body: bytes
     size: int
-    onward: httpx.Request | None
+    onward: Outgoing | None
 
 
-class Wire:
-    """A pool of connections. Proxies are honoured, except for this machine itself.
+class Wire(Protocol):
+    """A pool of connections. Proxies are honoured, except for this machine itself."""
+
+    async def exchange(self, request: Outgoing) -> Answer:
+        """Send one request and read its answer.
+
+        Raises:
+            Unavailable: There was no complete answer in time; trying again may help.
+            Malformed: The answer is too large, damaged or in an encoding that was not asked for.
+        """
+        ...
+
+    async def aclose(self) -> None:
+        """Close all connections."""
+        ...
+
+
+def open_wire(way: Way, *, deadline: float, max_body: int) -> Wire:
+    """The wire for a way, in the running event loop.
 
     Args:
         way: How requests travel.
@@ -73,106 +109,125 @@ class Wire:
     Raises:
         InvalidConfiguration: The environment names a proxy of a kind that is not supported.
     """
+    proxies = _proxies(way)
+    if way.browser:
+        from vprism_pipelines.providers.impersonation import BrowserWire
 
-    def __init__(self, way: Way, *, deadline: float, max_body: int) -> None:
+        return BrowserWire(way, deadline=deadline, max_body=max_body)
+    return PlainWire(proxies, bypasses=way.proxy is None, deadline=deadline, max_body=max_body)
+
+
+class PlainWire:
+    """A wire that says who it is.
+
+    Args:
+        proxies: By the scheme of the URLs that go through them; `all` for the others.
+        bypasses: Whether the environment names hosts that are reached without one.
+        deadline: As for `open_wire`.
+        max_body: As for `open_wire`.
+    """
+
+    def __init__(self, proxies: Mapping[str, URL], *, bypasses: bool, deadline: float, max_body: int) -> None:
         self._deadline = deadline
         self._max_body = max_body
-        try:
-            self._client = httpx.AsyncClient(
-                headers={"user-agent": "Mozilla/5.0 (compatible; vprism-pipelines)"},
-                timeout=httpx.Timeout(deadline, connect=min(deadline, _CONNECT_SECONDS), pool=None),
-                limits=httpx.Limits(max_connections=None, max_keepalive_connections=32, keepalive_expiry=30.0),
-                mounts=dict.fromkeys(_LOOPBACK),
-                proxy=way.proxy,
-                verify=_tls(),
-                follow_redirects=False,
-            )
-        except (ImportError, ValueError) as error:
-            raise InvalidConfiguration(
-                "the proxy named in the environment cannot be used",
-                hint="HTTPS_PROXY, HTTP_PROXY and ALL_PROXY must be http or https URLs, or unset",
-                reason=type(error).__name__,
-            ) from None
+        self._proxies = proxies
+        self._bypasses = bypasses
+        self._session = ClientSession(
+            connector=TCPConnector(limit=0, keepalive_timeout=30.0, ssl=_tls()),
+            headers={"user-agent": "Mozilla/5.0 (compatible; vprism-pipelines)"},
+            skip_auto_headers=("content-type",),
+            timeout=ClientTimeout(total=None, sock_connect=min(deadline, _CONNECT_SECONDS)),
+            # A mirror on a bare address has cookies, too; they go back as they came.
+            cookie_jar=CookieJar(unsafe=True, quote_cookie=False),
+            auto_decompress=False,
+            max_line_size=_MAX_HEADER,
+            max_field_size=_MAX_HEADER,
+            middlewares=(_once,),
+        )
 
     async def aclose(self) -> None:
         """Close all connections."""
-        await self._client.aclose()
+        await self._session.close()
 
-    def request(
-        self,
-        method: str,
-        url: str,
-        *,
-        base: str | None,
-        params: Mapping[str, str],
-        headers: Mapping[str, str],
-        body: str | None,
-    ) -> httpx.Request:
-        """A request ready for `exchange`. Only gzip is accepted, because only gzip is decoded.
-
-        Args:
-            method: HTTP method.
-            url: The upstream's own URL.
-            base: Replaces its scheme, host and port; a path in it goes before the upstream's.
-            params: Added to the query of `url`.
-            headers: Sent as they are, but for `accept-encoding`.
-            body: Text to send as UTF-8.
-
-        Raises:
-            Malformed: The method, a header or the URL cannot be sent.
-        """
-        sent = {name: value for name, value in headers.items() if name.lower() != "accept-encoding"}
-        sent["accept-encoding"] = "gzip"
+    async def exchange(self, request: Outgoing) -> Answer:
+        """As `Wire.exchange`."""
         try:
-            target = httpx.URL(url)
-            if base is not None:
-                mirror = httpx.URL(base)
-                target = mirror.copy_with(raw_path=mirror.raw_path.rstrip(b"/") + target.raw_path)
-            if params:
-                target = target.copy_merge_params(dict(params))
-            content = None if body is None else body.encode()
-            return self._client.build_request(method, target, headers=sent, content=content)
-        except (httpx.InvalidURL, ValueError, TypeError) as error:
-            raise Malformed(f"the request cannot be sent: {error}") from error
-
-    async def exchange(self, request: httpx.Request) -> Answer:
-        """Send one request and read its answer.
-
-        Raises:
-            Unavailable: There was no complete answer in time; trying again may help.
-            Malformed: The answer is too large, damaged or in an encoding that was not asked for.
-        """
-        try:
-            async with asyncio.timeout(self._deadline):
-                response = await self._client.send(request, stream=True)
-                try:
-                    body = await self._body(response)
-                finally:
-                    await response.aclose()
-        except (TimeoutError, httpx.TimeoutException) as error:
-            raise too_late(self._deadline) from error
-        except (httpx.LocalProtocolError, httpx.UnsupportedProtocol, httpx.InvalidURL, ValueError) as error:
-            raise Malformed(f"the request cannot be sent: {error}") from error
+            async with (
+                asyncio.timeout(self._deadline),
+                self._session.request(
+                    request.method,
+                    request.url,
+                    headers=request.headers,
+                    data=request.body,
+                    allow_redirects=False,
+                    proxy=self._proxy(request.url),
+                ) as response,
+            ):
+                headers = _headers(response)
+                body, size = Body(headers, self._max_body), 0
+                async for piece in response.content.iter_any():
+                    size += len(piece)
+                    body.feed(piece)
+                whole = body.whole()
+        # Neither text nor chain of the client's own errors is shown: they quote the URL.
+        except TimeoutError:
+            raise too_late(self._deadline) from None
         except zlib.error as error:
             raise Malformed(f"the compressed body is damaged: {error}") from error
-        except (httpx.HTTPError, httpx.StreamError, OSError) as error:
-            raise Unavailable(f"{type(error).__name__}: {error}".rstrip(": ")) from error
-        if len(self._client.cookies.jar) > _MAX_COOKIES:
-            self._client.cookies.clear()
-        onward = response.next_request
-        return Answer(
-            response.status_code,
-            dict(response.headers),
-            body,
-            response.num_bytes_downloaded,
-            onward if onward is not None and same_server(request.url, onward.url) else None,
-        )
+        except ClientResponseError as error:
+            raise Unavailable(f"{type(error).__name__}: {error.message}") from None
+        except (ClientError, OSError) as error:
+            raise Unavailable(f"{type(error).__name__}: {error}".rstrip(": ")) from None
+        except ValueError as error:
+            raise Malformed(f"the request cannot be sent: {error}") from None
+        if len(self._session.cookie_jar) > _MAX_COOKIES:
+            self._session.cookie_jar.clear()
+        return Answer(response.status, headers, whole, size, request.onward(response.status, headers))
 
-    async def _body(self, response: httpx.Response) -> bytes:
-        body = Body(response.headers, self._max_body)
-        async for chunk in response.aiter_raw():
-            body.feed(chunk)
-        return body.whole()
+    def _proxy(self, url: URL) -> URL | None:
+        host = url.host or ""
+        if not self._proxies or host in _LOOPBACK or (self._bypasses and proxy_bypass(host)):
+            return None
+        return self._proxies.get(url.scheme) or self._proxies.get("all")
+
+
+async def _once(request: ClientRequest, handler: ClientHandlerType) -> ClientResponse:
+    """The client would ask again by itself when a connection breaks, and the provider's quota would not know."""
+    try:
+        return await handler(request)
+    except (ClientOSError, ServerDisconnectedError) as error:
+        raise Unavailable(f"{type(error).__name__}: {error}") from None
+
+
+def _headers(response: ClientResponse) -> dict[str, str]:
+    found: dict[str, str] = {}
+    for raw_name, raw_value in response.raw_headers:
+        name = raw_name.decode("latin-1").lower()
+        try:
+            value = raw_value.decode()
+        except UnicodeDecodeError:
+            value = raw_value.decode("latin-1")
+        found[name] = f"{found[name]}, {value}" if name in found else value
+    return found
+
+
+def _proxies(way: Way) -> dict[str, URL]:
+    """The way's own proxy, or those that the environment names, by the scheme of URLs that go through them."""
+    named = {"all": way.proxy} if way.proxy else getproxies()
+    try:
+        proxies = {
+            scheme: URL(url if "://" in url else f"http://{url}")
+            for scheme, url in named.items()
+            if scheme in ("http", "https", "all")
+        }
+        if wrong := [url.scheme for url in proxies.values() if url.scheme not in ("http", "https")]:
+            raise ValueError(wrong[0])
+    except ValueError:
+        raise InvalidConfiguration(
+            "the proxy named in the environment cannot be used",
+            hint="HTTPS_PROXY, HTTP_PROXY and ALL_PROXY must be http or https URLs, or unset",
+        ) from None
+    return proxies
 
 
 class Body:
@@ -223,15 +278,6 @@ def too_long(most: int) -> Malformed:
     return Malformed(f"the body is too large: more than {most} bytes")
 
 
-def open_wire(way: Way, *, deadline: float, max_body: int) -> Wire:
-    """The wire for a way; arguments as for `Wire`."""
-    if way.browser:
-        from vprism_pipelines.providers.impersonation import BrowserWire
-
-        return BrowserWire(way, deadline=deadline, max_body=max_body)
-    return Wire(way, deadline=deadline, max_body=max_body)
-
-
 class _Inflate:
     """Decodes gzip (several members in a row, too) and zlib piece by piece, never more than asked for."""
 
@@ -259,11 +305,12 @@ class _Inflate:
 @lru_cache(maxsize=1)
 def _tls() -> ssl.SSLContext:
     """Reading the certificates takes longer than most requests: once per process is enough."""
-    return httpx.create_ssl_context()
+    file, folder = os.environ.get("SSL_CERT_FILE"), os.environ.get("SSL_CERT_DIR")
+    context = ssl.create_default_context(cafile=file or (None if folder else certifi.where()), capath=folder)
+    context.set_alpn_protocols(["http/1.1"])
+    return context
 
 
-def same_server(here: httpx.URL, there: httpx.URL) -> bool:
-    if here.host != there.host:
-        return False
-    upgraded = (here.scheme, there.scheme, here.port, there.port) == ("http", "https", None, None)
-    return upgraded or (here.scheme, here.port) == (there.scheme, there.port)
+@cache
+def _impersonates() -> bool:
+    return find_spec("curl_cffi") is not None

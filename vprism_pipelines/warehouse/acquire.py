@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import date
+from functools import partial
 
 import duckdb
 import polars as pl
@@ -142,10 +143,17 @@ def attempt(
         progress: Called with (answers so far, requests) after each answer.
     """
     parser = house.parser(provider)
-    adopted = _adopt(house, parser, run_id)
-    with house.warehouse.connect() as connection:
-        wanted = dataset or registry.entry(provider).dataset
-        requests = missing(house, connection, spec, parser, window, wanted, symbols)
+    wanted = dataset or registry.entry(provider).dataset
+    lacking = partial(missing, house, spec=spec, parser=parser, window=window, dataset=wanted, symbols=symbols)
+    adopted = 0
+    with house.warehouse.connect() as connection:  # opened once where nothing was left: that costs more than looking
+        orphans = pulls.unregistered(connection, house.lake, parser.name)
+        left = bool(orphans or house.lake.staged(parser.name))
+        requests = [] if left else lacking(connection)
+    if left:
+        adopted = _adopt(house, parser, orphans, run_id)
+        with house.warehouse.connect() as connection:
+            requests = lacking(connection)
     if not requests:
         return Acquired(adopted, _NONE)
     filing = _Filing(house, parser, run_id)
@@ -256,10 +264,8 @@ class _Filing:
             del self._sealed[0]
 
 
-def _adopt(house: House, parser: Provider, run_id: str) -> int:
-    """Enter what a killed run had archived."""
-    with house.warehouse.connect() as connection:
-        orphans = pulls.unregistered(connection, house.lake, parser.name)
+def _adopt(house: House, parser: Provider, orphans: Sequence[str], run_id: str) -> int:
+    """Enter what a killed run had archived: sealed files, then what was still staged."""
     found = 0
     for path in orphans:
         found += register(house, parser, list(house.lake.payloads(path)), path, house.lake.run_of(path)).height

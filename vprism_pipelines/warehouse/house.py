@@ -74,7 +74,7 @@ class House:
     @asynccontextmanager
     async def provider(self, name: str) -> AsyncIterator[Provider]:
         """A provider with a transport of its own, closed at the end."""
-        from vprism_pipelines.providers.transport import EGRESS, Transport  # httpx only where something is fetched
+        from vprism_pipelines.providers.transport import EGRESS, Transport  # heavy: only where something is fetched
 
         quota = self.parser(name).capabilities().quota
         hosts = {**EGRESS, **registry.hosts()}

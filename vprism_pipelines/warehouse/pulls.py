@@ -75,7 +75,7 @@ def plan(
     start = max(start, begins) if begins else start
     whole = provider.plan(spec.code, dataset, symbols, start, end, now) if start <= end else []
     reopen = None if capabilities.immutable else days.latest_final(now, spec.settle) - OVERLAP
-    standing = _Standing.read(connection, provider.name, dataset, spec, start, end)
+    standing = _Standing.read(connection, provider.name, dataset, spec, symbols, start, end)
     groups: dict[tuple[str, date, date], list[str]] = {}
     for part in dict.fromkeys(request.part for request in whole):
         for symbol in symbols:
@@ -130,10 +130,11 @@ class _Standing:
         provider: str,
         dataset: str,
         spec: MarketSpec,
+        symbols: Sequence[str],
         start: date,
         end: date,
     ) -> _Standing:
-        """From the pulls in `raw.fetches` about sessions in start..end.
+        """From the pulls in `raw.fetches` about these symbols, or the whole market, and sessions in start..end.
 
         A request for several symbols lists them in its parameters; one that lists none was about the whole market
         (None). An answer that names a next page counts while that page may still be fetched: it was not asked for yet,
@@ -163,11 +164,14 @@ class _Standing:
                    FROM pulls LEFT JOIN pages USING (fetch_id))
                SELECT symbol, part, range_start, range_end, counts, max(fetched_at) AS fetched_at,
                       arg_max(coalesce(error_code, ''), fetched_at) AS error_code, any_value(following) AS following
-               FROM judged GROUP BY ALL""",
+               FROM judged
+               WHERE symbol IS NULL OR following IS NOT NULL OR symbol IN (SELECT unnest($symbols::VARCHAR[]))
+               GROUP BY ALL""",
             {
                 "provider": provider,
                 "dataset": dataset,
                 "market": spec.code,
+                "symbols": list(symbols),
                 "start": start,
                 "end": end,
                 "settled": list(SETTLED_WITHOUT_ROWS),
