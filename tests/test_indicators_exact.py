@@ -13,8 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.indicator_bars import EPOCH, assert_close, benchmark_of, continuation, history, market, markets, reference
-from vprism_pipelines.market import indicators
-from vprism_pipelines.market.indicators import LOOKBACK, SCHEMA, STATE_SCHEMA, compute
+from vprism_pipelines.market import formulas, indicators, recursive
+from vprism_pipelines.market.indicators import LOOKBACK, SCHEMA, STATE_SCHEMA, catalogue, compute
 
 # --- the same bits however it is computed ---------------------------------------------------------------------------
 
@@ -54,6 +54,57 @@ def test_neighbours_and_blocks_do_not_change_a_bit(drawn: tuple[int, list[int], 
     alone = [compute(part, benchmark=benchmark) for part in bars.partition_by("symbol", maintain_order=True)]
     assert pl.concat(daily for daily, _ in alone).equals(together)
     assert pl.concat(own for _, own in alone).sort("symbol").equals(state)
+
+
+@settings(max_examples=20, deadline=None)
+@given(markets, st.sets(st.sampled_from([indicator.name for indicator in catalogue()])), st.floats(0, 1))
+def test_some_columns_are_those_of_all_whether_computed_at_once_or_resumed(
+    drawn: tuple[int, list[int], float, float], names: set[str], share: float
+) -> None:
+    bars = market(*drawn)
+    benchmark = bars.filter(symbol=bars["symbol"][0]).select("session", "close")
+    every, every_state = compute(bars, benchmark=benchmark)
+    some, state = compute(bars, benchmark=benchmark, columns=names)
+    assert some.equals(every.select("symbol", "session", *(name for name in SCHEMA if name in names)))
+    assert state.equals(every_state.select(state.columns))
+
+    sessions = bars["session"].unique().sort()
+    until = sessions[round(share * (len(sessions) - 1))]
+    before, known = compute(bars.filter(pl.col("session") <= until), benchmark=benchmark, columns=names)
+    later, reached = compute(continuation(bars, known), known, benchmark=benchmark, columns=names)
+    assert pl.concat([before, later]).sort("symbol", "session").equals(some)
+    assert reached.equals(state)
+
+
+def test_some_columns_need_no_more_than_their_own_recursions(monkeypatch: pytest.MonkeyPatch) -> None:
+    run: list[str] = []
+
+    def noted(layout: object, resume: object, recursions: dict[str, object]) -> dict[str, object]:
+        run.extend(recursions)
+        return recurse(layout, resume, recursions)  # type: ignore[arg-type, return-value]
+
+    recurse = recursive.recurse
+    monkeypatch.setattr(recursive, "recurse", noted)
+    monkeypatch.setattr(formulas, "comoments", lambda *_, **__: pytest.fail("no beta was asked for"))
+    bars = history(1, 300)
+    benchmark = bars.select("session", "close")
+    for columns, needed in {("sma_20",): [], ("rsi_14",): ["gain", "loss"], ("macd",): ["ema_26", "macd_fast"]}.items():
+        run.clear()
+        _, state = compute(bars, benchmark=benchmark, columns=columns)
+        assert sorted(run) == needed
+        assert sorted(state.columns[6:]) == needed
+
+
+def test_a_state_of_other_columns_and_columns_that_are_not_there_are_refused() -> None:
+    bars = history(1, 400)
+    _, state = compute(bars[:390], columns=("sma_20", "rsi_14"))
+    assert compute(bars, state, columns=("rsi_14",))[0].equals(
+        compute(bars)[0][390:].select("symbol", "session", "rsi_14")
+    )
+    with pytest.raises(ValueError, match=r"state lacks \['atr'\].*compute anew"):
+        compute(bars, state, columns=("rsi_14", "atr_14"))
+    with pytest.raises(ValueError, match=r"there are no indicators \['sma_21'\]"):
+        compute(bars, columns=("sma_20", "sma_21"))
 
 
 @settings(max_examples=15, deadline=None)

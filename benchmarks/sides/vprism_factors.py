@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from pathlib import Path
 
 import duckdb
@@ -26,15 +27,22 @@ class Side:
         return self.library.sql(STORED)
 
     def computed(self, _: int) -> pl.DataFrame:
-        """From golden bars, with every other column of the catalogue: there is no asking for some."""
+        """From golden bars, no other column with them."""
+        return self._computed(FACTORS)
+
+    def all_computed(self, _: int) -> pl.DataFrame:
+        """The same with every other column of the catalogue."""
+        return self._computed(None).select("symbol", "session", *FACTORS)
+
+    def _computed(self, columns: Collection[str] | None) -> pl.DataFrame:
         bars = self.library.sql(
             """SELECT symbol, session, (dense_rank() OVER (ORDER BY session))::INTEGER AS session_no, high, low, close,
                       volume::DOUBLE AS volume, value, close AS raw_close, high AS raw_high, low AS raw_low,
                       high AS split_high, low AS split_low, close AS split_close
                FROM golden.bars ORDER BY symbol, session"""
         )
-        daily, _state = indicators.compute(bars, annualisation=US.annualisation)
-        return daily.select("symbol", "session", *FACTORS)
+        daily, _state = indicators.compute(bars, annualisation=US.annualisation, columns=columns)
+        return daily
 
     def before_one_day(self, number: int) -> None:
         self.day = golden(pl.read_parquet(day_file(self.data, number)))

@@ -1,4 +1,4 @@
-"""Daily indicators of every symbol of a market: what they are, as data, and one function that computes them all.
+"""Daily indicators of every symbol of a market: what they are, as data, and one function that computes them.
 
     daily, state = compute(history)
     more, state = compute(tail_and_new_sessions, state)      # costs the new sessions, not the history
@@ -11,18 +11,18 @@ qfq level = hfq level / F_hfq(last), so a view can rescale them. `SPLIT_LEVELS` 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
 
 import numpy as np
 import polars as pl
 
-from vprism_pipelines.market.formulas import RECENT, evaluate
+from vprism_pipelines.market.formulas import RECENT, Formulas, Long
 from vprism_pipelines.market.indicator_catalogue import CATALOGUE, Basis, Indicator, Unit
 from vprism_pipelines.market.indicator_inputs import Bars, Benchmark, Shared, shared
 from vprism_pipelines.market.kernels import Array, Layout, Rows, pick
-from vprism_pipelines.market.recursive import STATE, Columns
+from vprism_pipelines.market.recursive import STATE, remembered
 from vprism_pipelines.market.running import Resume, running_maximum, year_ends
 
 __all__ = [
@@ -74,8 +74,8 @@ REACH: int = 2 * LOOKBACK
 
 _PRICES = ("high", "low", "close")
 _OTHERS = ("volume", "value", "raw_close", "raw_high", "raw_low", "split_high", "split_low", "split_close")
-_BLOCK_ROWS = 65_536  # an array of a block then fits the second-level cache
-_TAIL_ROWS = 2 * _BLOCK_ROWS  # of tails most rows are only looked at: fewer, larger steps cost less
+_BLOCK_ROWS = 49_152  # the arrays of a block fit the second-level cache, its results the 32 MiB that malloc keeps
+_TAIL_ROWS = 131_072  # of tails most rows are only looked at: fewer, larger steps cost less
 _BEGUN = max(i.first for i in CATALOGUE if i.window is None)  # a symbol with no more bars than these begins anew
 _FEW = 24  # one row in so many wanted: from there on all windows together cost less than those wanted alone
 
@@ -91,6 +91,7 @@ def compute(
     *,
     annualisation: int = 252,
     benchmark: pl.DataFrame | None = None,
+    columns: Collection[str] | None = None,
 ) -> tuple[pl.DataFrame, pl.DataFrame]:
     """Indicators of every symbol in `bars`.
 
@@ -108,26 +109,33 @@ def compute(
             symbol's bars from its `since` up to its `session` in `state` (earlier ones do no harm), then the new ones.
         annualisation: Sessions per year.
         benchmark: Its closes: `session`, `close`, covering the sessions of `bars`. None: beta and correlation are null.
+        columns: The indicators wanted; only what they need is computed. None: all.
 
     Returns:
         Rows of `SCHEMA` for all bars after the symbol's session in `state`, and the new state (`STATE_SCHEMA`),
-        including symbols without new bars.
+        including symbols without new bars. If only some `columns` are wanted, `SCHEMA` has only those, and the state
+        only their recursions: it can be resumed for these columns, or for fewer.
 
     Raises:
-        ValueError: `bars` are not what is described above, or do not continue `state`.
+        ValueError: `bars` are not what is described above, or do not continue `state`; there is no such column.
     """
+    wanted = _wanted(columns)
     layout = _layout(bars)
-    empty = pl.DataFrame(schema=STATE_SCHEMA)
-    state = empty if state is None else state.select(*STATE_SCHEMA).cast(empty.schema)
+    recursions = remembered([indicator.name for indicator in wanted])
+    empty = pl.DataFrame(schema={k: v for k, v in STATE_SCHEMA.items() if k not in STATE or k in recursions})
+    if state is not None and (missing := [name for name in empty.columns if name not in state.columns]):
+        raise ValueError(f"state lacks {missing}: it was computed for other columns, compute anew without it")
+    state = empty if state is None else state.select(empty.columns).cast(empty.schema)
     index = None if benchmark is None else _benchmark(benchmark)
     known = _continuation(bars, layout, state)
 
     def block(part: tuple[pl.DataFrame, pl.DataFrame]) -> tuple[pl.DataFrame, pl.DataFrame]:
-        return _block(*part, annualisation, index)
+        return _block(*part, annualisation, index, wanted)
 
     with ThreadPoolExecutor(pl.thread_pool_size()) as pool:  # numpy leaves the interpreter lock while it works
         parts = list(pool.map(block, _blocks(bars, known)))
-    daily = pl.concat([part[0] for part in parts] or [pl.DataFrame(schema=SCHEMA)])
+    schema = {name: SCHEMA[name] for name in ("symbol", "session", *(indicator.name for indicator in wanted))}
+    daily = pl.concat([part[0] for part in parts] or [pl.DataFrame(schema=schema)])
     if not daily["symbol"].is_sorted():
         daily = daily.sort("symbol", "session")
     reached = pl.concat([part[1] for part in parts] or [empty])
@@ -136,6 +144,15 @@ def compute(
 
 
 # --- what a caller may get wrong ----------------------------------------------------------------------------------
+
+
+def _wanted(columns: Collection[str] | None) -> list[Indicator]:
+    """Indicators in the order of the catalogue."""
+    if columns is None:
+        return list(CATALOGUE)
+    if unknown := [name for name in columns if name not in {indicator.name for indicator in CATALOGUE}]:
+        raise ValueError(f"there are no indicators {unknown}: catalogue() lists those there are")
+    return [indicator for indicator in CATALOGUE if indicator.name in columns]
 
 
 def _layout(bars: pl.DataFrame) -> Layout:
@@ -208,7 +225,11 @@ def _blocks(bars: pl.DataFrame, known: pl.DataFrame) -> Iterator[tuple[pl.DataFr
 
 
 def _block(
-    bars: pl.DataFrame, known: pl.DataFrame, annualisation: int, benchmark: Benchmark | None
+    bars: pl.DataFrame,
+    known: pl.DataFrame,
+    annualisation: int,
+    benchmark: Benchmark | None,
+    indicators: Collection[Indicator],
 ) -> tuple[pl.DataFrame, pl.DataFrame]:
     """Indicators and state of some symbols."""
     before, tail = _integers(known["bars"].fill_null(0)), _integers(known["tail"])
@@ -216,21 +237,21 @@ def _block(
     ends = layout.starts + layout.counts - 1
     resume = Resume(
         np.where(before > _BEGUN, layout.starts + tail - 1, -1),
-        {name: _floats(known[name]) for name in STATE},
+        {name: _floats(known[name]) for name in STATE if name in known.columns},
     )
-    new = np.flatnonzero(layout.position >= tail[layout.symbol])
-    wanted = np.union1d(new, ends)  # the state is that of the last bar, new or not
-    few = bool((resume.row >= 0).all()) and len(wanted) * _FEW < bars.height
-    at = wanted if few else None
-    columns = {name: _floats(bars[name]) for name in ("high", "low", "close", *_OTHERS)}
+    new = layout.position >= np.repeat(tail, layout.counts)
+    few = bool((resume.row >= 0).all()) and new.sum() * _FEW < bars.height
+    at = np.union1d(np.flatnonzero(new), ends) if few else None  # the state is that of the last bar, new or not
+    columns = {name: _floats(bars[name]) for name in (*_PRICES, *_OTHERS)}
     block = Bars(layout=layout, session=_integers(bars["session"]), **columns, at=at)
     highest = _floats(known["peak"])
     with np.errstate(all="ignore"):  # the first rows of a symbol look into the one before; they are blanked below
         peak = running_maximum(layout, block.close, highest)
         year_end = year_ends(layout, block.session, block.close, _floats(known["year_end"]), at)
         pairs = None if benchmark is None else shared(block, benchmark)
-        values, recursions = evaluate(block, resume, peak, year_end, annualisation, pairs)
-    last = np.searchsorted(wanted, ends) if few else ends
+        formulas = Formulas([i.name for i in indicators], Long(block, peak, year_end, annualisation, pairs), resume)
+        values = _blanked(layout, formulas, indicators, at)
+    last = ends if at is None else np.searchsorted(at, ends)
     reached = before + layout.counts - tail
     since = np.where(reached > _BEGUN, _since(layout, ends, pairs), layout.starts)
     past = since > layout.starts
@@ -241,11 +262,11 @@ def _block(
         pl.Series("since", bars["session"].gather(since)),
         pl.Series("peak", np.where(past, peak[np.maximum(since - 1, 0)], highest), nan_to_null=True),
         pl.Series("year_end", year_end[last], nan_to_null=True),
-        *(pl.Series(name, recursions[name][last], nan_to_null=True) for name in STATE),
+        *(pl.Series(name, x[last], nan_to_null=True) for name, x in formulas.recursions.items()),
     )
     daily = bars.select("symbol", "session")
-    daily = (daily if at is None else daily[at]).cast({"symbol": pl.String}).hstack(_blanked(layout, values, at))
-    return daily.filter((layout.position >= tail[layout.symbol])[slice(None) if at is None else at]), state
+    daily = (daily if at is None else daily[at]).cast({"symbol": pl.String}).hstack(values)
+    return daily if new.all() else daily.filter(pick(new, at)), state
 
 
 def _since(layout: Layout, ends: Rows, benchmark: Shared | None) -> Rows:
@@ -260,17 +281,22 @@ def _since(layout: Layout, ends: Rows, benchmark: Shared | None) -> Rows:
     return needed
 
 
-def _blanked(layout: Layout, values: Columns, at: Rows | None) -> list[pl.Series]:
-    """The columns of `SCHEMA`, null before the first index, across suspensions and wherever there is no number."""
-    valid = {key: layout.valid(*key, at) for key in {(i.first, i.window) for i in CATALOGUE if not i.calendar}}
+def _blanked(layout: Layout, formulas: Formulas, indicators: Collection[Indicator], at: Rows | None) -> list[pl.Series]:
+    """Indicators, null before the first index, across suspensions and wherever there is no number."""
+    import pyarrow as pa
+
+    valid = {key: layout.valid(*key, at) for key in {(i.first, i.window) for i in indicators if not i.calendar}}
     age = pick(layout.age, at)
+    table = np.empty((len(indicators), len(age)))  # one array: memory is asked for once, in large pages
 
-    def blanked(indicator: Indicator) -> pl.Series:
-        column = values[indicator.name]
-        begun = age >= indicator.first if indicator.calendar else valid[indicator.first, indicator.window]
-        return pl.Series(indicator.name, np.where(begun & np.isfinite(column), column, np.nan), nan_to_null=True)
+    def blanked(indicator: Indicator, column: Array) -> pl.Series:
+        column[:] = formulas[indicator.name]
+        known = np.isfinite(column)
+        known &= age >= indicator.first if indicator.calendar else valid[indicator.first, indicator.window]
+        buffers = [pa.py_buffer(np.packbits(known, bitorder="little")), pa.py_buffer(column)]
+        return pl.Series(indicator.name, pa.Array.from_buffers(pa.float64(), len(column), buffers))  # nothing is copied
 
-    return [blanked(indicator) for indicator in CATALOGUE]
+    return list(map(blanked, indicators, table))
 
 
 def _floats(series: pl.Series) -> Array:

@@ -5,7 +5,8 @@ The definition and the seed of each recursion are TA-Lib's.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Collection
+from functools import cached_property
 
 import numpy as np
 
@@ -15,86 +16,177 @@ from vprism_pipelines.market.running import Recursion, Resume, recurse
 
 Columns = dict[str, Array]
 
+_DIRECTIONS = ("plus_dm", "minus_dm", "dm_range")
+_RESTS_ON: dict[str, tuple[str, ...]] = {
+    **{f"ema_{n}": (f"ema_{n}",) for n in (12, 26, 50, 200)},
+    "macd": ("macd_fast", "ema_26"),
+    **dict.fromkeys(("macd_signal", "macd_hist"), ("macd_fast", "ema_26", "macd_signal")),
+    "rsi_14": ("gain", "loss"),
+    **dict.fromkeys(("atr_14", "natr_14"), ("atr",)),
+    "plus_di_14": ("plus_dm", "dm_range"),
+    "minus_di_14": ("minus_dm", "dm_range"),
+    "adx_14": (*_DIRECTIONS, "adx"),
+    "obv": ("obv",),
+}
+"""The recursions behind each indicator."""
+
 STATE = (
     *("ema_12", "ema_26", "ema_50", "ema_200", "macd_fast", "macd_signal", "gain", "loss", "atr"),
-    *("plus_dm", "minus_dm", "dm_range", "adx", "obv"),
+    *(*_DIRECTIONS, "adx", "obv"),
 )
 """Recursions that a state keeps, by name."""
 
 
-def recursive(bars: Bars, resume: Resume, mean: Mapping[int, Array]) -> tuple[Columns, Columns]:
-    """EMA, MACD, RSI, ATR, directional movement and OBV.
+def remembered(columns: Collection[str]) -> tuple[str, ...]:
+    """The recursions of `STATE` that some indicators need."""
+    needed = {name for column in columns for name in _RESTS_ON.get(column, ())}
+    return tuple(name for name in STATE if name in needed)
 
-    Args:
-        bars: The bars.
-        resume: Where each symbol's recursions go on.
-        mean: Mean of close by window, for 12, 26, 50 and 200, which the recursions that begin anew begin with.
 
-    Returns:
-        Every recursion of `STATE`, whose last row per symbol is what to resume from, and the indicators.
+class Recursive:
+    """Recursions over some bars, and what each of them is fed with.
+
+    Attributes:
+        state: Every recursion asked for; its last row per symbol is what to resume from.
     """
-    high, low, close = bars.high, bars.low, bars.close
-    before = lag(close, 1)
-    change = close - before
-    gain, loss = np.maximum(change, 0), np.maximum(-change, 0)
-    true_range = np.maximum(np.maximum(high - low, np.abs(high - before)), np.abs(low - before))
-    rise, fall = high - lag(high, 1), lag(low, 1) - low
-    plus_dm = np.where((rise > fall) & (rise > 0), rise, 0.0)
-    minus_dm = np.where((fall > rise) & (fall > 0), fall, 0.0)
-    volume = np.nan_to_num(bars.volume)
 
-    def mean14(x: Array) -> Array:
-        return sums(x, 14)[14] / 14
+    def __init__(self, bars: Bars, resume: Resume, mean: Callable[[int], Array], names: Collection[str]) -> None:
+        """Run recursions.
 
-    def wilder(x: Array, first: int, seed: Array) -> Recursion:
+        Args:
+            bars: The bars.
+            resume: Where each symbol's recursions go on.
+            mean: Mean of close by window, for 12, 26, 50 and 200, which what begins anew begins with.
+            names: Which of `STATE`, with all they rest on.
+        """
+        self.bars = bars
+        self.mean = mean
+        self.before = lag(bars.close, 1)
+        self.state: Columns = {}
+        for stage in (_ON_BARS, _ON_RECURSIONS):
+            recursions = {name: feed(self) for name, feed in stage.items() if name in names}
+            self.state |= recurse(bars.layout, resume, recursions)
+
+    def ema(self, n: int, first: int) -> Recursion:
+        """Exponential mean of close, seeded with the simple one."""
+        return Recursion(self.bars.close, first, self.mean(n), 2 / (n + 1))
+
+    def wilder(self, x: Array, first: int, seed: Array) -> Recursion:
+        """Wilder's mean of 14."""
         return Recursion(x, first, seed, 1 / 14)
 
-    def ema(n: int, first: int, seed: Array) -> Recursion:
-        return Recursion(close, first, seed, 2 / (n + 1))
+    def movement(self, x: Array) -> Recursion:
+        """A directional sum: TA-Lib seeds it with 13 bars but decays it by a fourteenth."""
+        return self.wilder(x, 13, sums(x, 13)[13] / 14)
 
-    def movement(x: Array) -> Recursion:
-        # TA-Lib seeds the sums with 13 bars but decays them by a fourteenth.
-        return wilder(x, 13, sums(x, 13)[13] / 14)
+    @cached_property
+    def change(self) -> Array:
+        return self.bars.close - self.before
 
-    average_gain, average_loss, average_range = mean14(gain), mean14(loss), mean14(true_range)
-    state = recurse(
-        bars.layout,
-        resume,
-        {f"ema_{n}": ema(n, n - 1, mean[n]) for n in (12, 26, 50, 200)}
-        | {
-            "macd_fast": ema(12, 25, mean[12]),  # TA-Lib lets both averages of MACD begin together
-            "gain": wilder(gain, 14, average_gain),
-            "loss": wilder(loss, 14, average_loss),
-            "atr": wilder(true_range, 14, average_range),
-            "plus_dm": movement(plus_dm),
-            "minus_dm": movement(minus_dm),
-            "dm_range": movement(true_range),
-            "obv": Recursion(np.sign(change) * volume, 0, volume, None),
-        },
-    )
-    plus_di = 100 * (state["plus_dm"] / state["dm_range"])
-    minus_di = 100 * (state["minus_dm"] / state["dm_range"])
-    directional = np.nan_to_num(100 * (np.abs(plus_di - minus_di) / (plus_di + minus_di)))
-    macd = state["macd_fast"] - state["ema_26"]
-    state |= recurse(
-        bars.layout,
-        resume,
-        {
-            "macd_signal": Recursion(macd, 33, sums(macd, 9)[9] / 9, 2 / (9 + 1)),
-            "adx": wilder(directional, 27, mean14(directional)),
-        },
-    )
-    moved = np.where(average_gain + average_loss > 0, 1.0, np.nan)
-    ranged = np.where(average_range > 0, 1.0, np.nan)
-    return state, {
-        **{name: state[name] for name in ("ema_12", "ema_26", "ema_50", "ema_200", "macd_signal")},
-        "macd": macd,
-        "macd_hist": macd - state["macd_signal"],
-        "rsi_14": 100 * (state["gain"] / (state["gain"] + state["loss"])) * moved,
-        "atr_14": state["atr"],
-        "natr_14": 100 * state["atr"] / close,
-        "adx_14": state["adx"] * ranged,
-        "plus_di_14": plus_di * ranged,
-        "minus_di_14": minus_di * ranged,
-        "obv": np.where(np.isnan(bars.volume), np.nan, state["obv"]),
-    }
+    @cached_property
+    def gain(self) -> Array:
+        return np.maximum(self.change, 0)
+
+    @cached_property
+    def loss(self) -> Array:
+        return np.maximum(-self.change, 0)
+
+    @cached_property
+    def true_range(self) -> Array:
+        high, low = self.bars.high, self.bars.low
+        jump: Array = np.maximum(np.abs(high - self.before), np.abs(low - self.before))
+        return np.maximum(high - low, jump)
+
+    @cached_property
+    def average_gain(self) -> Array:
+        return _mean14(self.gain)
+
+    @cached_property
+    def average_loss(self) -> Array:
+        return _mean14(self.loss)
+
+    @cached_property
+    def average_range(self) -> Array:
+        return _mean14(self.true_range)
+
+    @cached_property
+    def rise(self) -> Array:
+        return self.bars.high - lag(self.bars.high, 1)
+
+    @cached_property
+    def fall(self) -> Array:
+        return lag(self.bars.low, 1) - self.bars.low
+
+    @cached_property
+    def volume_flow(self) -> Recursion:
+        volume = np.nan_to_num(self.bars.volume)
+        return Recursion(np.sign(self.change) * volume, 0, volume, None)
+
+    @cached_property
+    def macd(self) -> Array:
+        return self.state["macd_fast"] - self.state["ema_26"]
+
+    @cached_property
+    def plus_di(self) -> Array:
+        return 100 * (self.state["plus_dm"] / self.state["dm_range"])
+
+    @cached_property
+    def minus_di(self) -> Array:
+        return 100 * (self.state["minus_dm"] / self.state["dm_range"])
+
+    @cached_property
+    def directional(self) -> Array:
+        both = self.plus_di + self.minus_di
+        return np.nan_to_num(100 * (np.abs(self.plus_di - self.minus_di) / both))
+
+    @cached_property
+    def moved(self) -> Array:
+        """1, or no value where 14 moves were all zero."""
+        return np.where(self.average_gain + self.average_loss > 0, 1.0, np.nan)
+
+    @cached_property
+    def ranged(self) -> Array:
+        """1, or no value where 14 ranges were all zero."""
+        return np.where(self.average_range > 0, 1.0, np.nan)
+
+
+def _mean14(x: Array) -> Array:
+    return sums(x, 14)[14] / 14
+
+
+_ON_BARS: dict[str, Callable[[Recursive], Recursion]] = {
+    "ema_12": lambda r: r.ema(12, 11),
+    "ema_26": lambda r: r.ema(26, 25),
+    "ema_50": lambda r: r.ema(50, 49),
+    "ema_200": lambda r: r.ema(200, 199),
+    "macd_fast": lambda r: r.ema(12, 25),  # TA-Lib lets both averages of MACD begin together
+    "gain": lambda r: r.wilder(r.gain, 14, r.average_gain),
+    "loss": lambda r: r.wilder(r.loss, 14, r.average_loss),
+    "atr": lambda r: r.wilder(r.true_range, 14, r.average_range),
+    "plus_dm": lambda r: r.movement(np.maximum(r.rise, 0) * (r.rise > r.fall)),
+    "minus_dm": lambda r: r.movement(np.maximum(r.fall, 0) * (r.fall > r.rise)),
+    "dm_range": lambda r: r.movement(r.true_range),
+    "obv": lambda r: r.volume_flow,
+}
+_ON_RECURSIONS: dict[str, Callable[[Recursive], Recursion]] = {
+    "macd_signal": lambda r: Recursion(r.macd, 33, sums(r.macd, 9)[9] / 9, 2 / (9 + 1)),
+    "adx": lambda r: r.wilder(r.directional, 27, _mean14(r.directional)),
+}
+
+RECURSIVE: dict[str, Callable[[Recursive], Array]] = {
+    "ema_12": lambda r: r.state["ema_12"],
+    "ema_26": lambda r: r.state["ema_26"],
+    "ema_50": lambda r: r.state["ema_50"],
+    "ema_200": lambda r: r.state["ema_200"],
+    "macd": lambda r: r.macd,
+    "macd_signal": lambda r: r.state["macd_signal"],
+    "macd_hist": lambda r: r.macd - r.state["macd_signal"],
+    "rsi_14": lambda r: 100 * (r.state["gain"] / (r.state["gain"] + r.state["loss"])) * r.moved,
+    "atr_14": lambda r: r.state["atr"],
+    "natr_14": lambda r: 100 * r.state["atr"] / r.bars.close,
+    "adx_14": lambda r: r.state["adx"] * r.ranged,
+    "plus_di_14": lambda r: r.plus_di * r.ranged,
+    "minus_di_14": lambda r: r.minus_di * r.ranged,
+    "obv": lambda r: np.where(np.isnan(r.bars.volume), np.nan, r.state["obv"]),
+}
+"""Indicators that rest on recursions."""

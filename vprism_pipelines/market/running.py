@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 import polars as pl
 
-from vprism_pipelines.market.kernels import APART, Array, Layout, Rows, pick
+from vprism_pipelines.market.kernels import Array, Layout, Rows, pick
 
 FEW_STEPS = 16
 """New rows of a symbol up to which they are walked one by one: tables cost more to set up."""
@@ -47,7 +47,7 @@ class Resume:
 
 
 def recurse(layout: Layout, resume: Resume, recursions: Mapping[str, Recursion]) -> dict[str, Array]:
-    """Runs recursions over all symbols; rows before a symbol's beginning have no value."""
+    """Runs recursions over all symbols; what stands in rows before a symbol's beginning means nothing."""
     steps = int((layout.starts + layout.counts - 1 - resume.row).max(initial=0))
     if steps <= FEW_STEPS and bool((resume.row >= 0).all()):
         return {name: _walk(layout, resume, name, recursion, steps) for name, recursion in recursions.items()}
@@ -69,20 +69,21 @@ def _walk(layout: Layout, resume: Resume, name: str, recursion: Recursion, steps
 
 def _sweep(layout: Layout, resume: Resume, recursions: Mapping[str, Recursion]) -> dict[str, Array]:
     """Recursions over whole histories."""
-    row = np.arange(len(layout.symbol))
+    resumes = resume.row >= 0
+    begins = {r.first: np.where(resumes, resume.row, layout.starts + r.first) for r in recursions.values()}
+    early = {first: np.flatnonzero(layout.rows <= begin[layout.symbol]) for first, begin in begins.items()}
     ends = layout.starts + layout.counts
-    inputs: dict[str, pl.Series] = {}
+    inputs: dict[str, Array] = {}
     for name, recursion in recursions.items():
-        begin = np.where(resume.row >= 0, resume.row, layout.starts + recursion.first)
-        x = np.where(row > begin[layout.symbol], recursion.x, np.nan)
-        begun = begin < ends
-        at = begin[begun]
-        x[at] = np.where(resume.row >= 0, resume.values[name], np.nan)[begun]
-        anew = at[resume.row[begun] < 0]
-        x[anew] = recursion.seed[anew]
-        inputs[name] = pl.Series(name, x, nan_to_null=True)
+        x, begin, before = recursion.x.copy(), begins[recursion.first], early[recursion.first]
+        seed = np.where(begin < ends, recursion.seed[np.minimum(begin, len(x) - 1)], np.nan)
+        value = np.where(resumes, resume.values[name], seed)
+        # A mean of equal values is that value, to the bit: up to its beginning a recursion waits at its seed.
+        x[before] = value[layout.symbol[before]] if recursion.alpha is not None else 0.0
+        x[begin[begin < ends]] = value[begin < ends]
+        inputs[name] = x
     # polars' ewm_mean(adjust=False) keeps one number per symbol, the last mean: resuming from it is exact.
-    done = pl.DataFrame({"symbol": layout.symbol, **inputs}).select(
+    done = pl.DataFrame({"symbol": pl.Series(layout.symbol).set_sorted(), **inputs}).select(
         (
             pl.col(name).cum_sum()
             if recursion.alpha is None
@@ -98,7 +99,7 @@ def running_maximum(layout: Layout, x: Array, before: Array) -> Array:
     x = x.copy()
     opening = layout.starts[layout.counts > 0]
     x[opening] = np.fmax(x[opening], before[layout.counts > 0])
-    grouped = pl.DataFrame({"symbol": layout.symbol, "x": x})
+    grouped = pl.DataFrame({"symbol": pl.Series(layout.symbol).set_sorted(), "x": x})
     return grouped.select(pl.col("x").cum_max().over("symbol", mapping_strategy="explode"))["x"].to_numpy()
 
 
@@ -112,8 +113,11 @@ def year_ends(layout: Layout, session: Rows, x: Array, before: Array, at: Rows |
         before: Per symbol the answer for its first row.
         at: Rows to answer for; None: all.
     """
-    symbol, years = pick(layout.symbol, at), pick(session, at).astype("datetime64[D]").astype("datetime64[Y]")
-    opening, before_that = ((years - n).astype("datetime64[D]").astype(np.int64) for n in (0, 1))
-    last = np.searchsorted(layout.symbol * APART + session, symbol * APART + opening) - 1
-    known = np.where(session[last] >= before_that, x[last], np.nan)
-    return np.where(last < layout.starts[symbol], before[symbol], known)
+    first, last = (session.min(initial=0), session.max(initial=0))
+    span = np.array([first, last], "datetime64[D]").astype("datetime64[Y]")
+    openings = np.arange(span[0], span[1] + 1).astype("datetime64[D]").astype(np.int64)
+    year = np.searchsorted(openings, session, side="right")
+    opens = np.flatnonzero(np.diff(layout.symbol, prepend=-1) | np.diff(year, prepend=0))  # of a symbol's years
+    ended = np.where(year[opens] == year[opens - 1] + 1, x[opens - 1], np.nan)
+    ended = np.where(layout.position[opens] == 0, before[layout.symbol[opens]], ended)
+    return pick(np.repeat(ended, np.diff(opens, append=len(x))), at)

@@ -34,6 +34,7 @@ Migration = Callable[[duckdb.DuckDBPyConnection], None]
 MIGRATIONS: tuple[tuple[str, Migration], ...] = (
     ("tables of the data dictionary", lambda connection: _create_tables(connection)),
     ("more indicators, states that say what they need", lambda connection: _compute_indicators_anew(connection)),
+    ("indicators summed in another order", lambda connection: _compute_indicators_anew(connection)),
 )
 
 _FACTORS = """coalesce(f.hfq, 1) AS hfq,
@@ -211,8 +212,8 @@ def _create_tables(connection: duckdb.DuckDBPyConnection) -> None:
 
 
 def _compute_indicators_anew(connection: duckdb.DuckDBPyConnection) -> None:
-    """Old states do not say what they need, old rows lack the new columns: the next build makes both from golden."""
-    connection.execute("DROP TABLE analytics.daily; DROP TABLE analytics.state")
+    """Rows and states that other code left do not continue: the next build makes both from golden."""
+    connection.execute("DROP TABLE IF EXISTS analytics.daily; DROP TABLE IF EXISTS analytics.state")
     connection.execute(
         "INSERT INTO ops.dirty BY NAME SELECT 'analytics' AS stage, symbol, min(session) AS from_session, 0 AS batch"
         " FROM golden.bars GROUP BY symbol"
