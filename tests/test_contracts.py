@@ -11,7 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vprism_pipelines.quality.contracts import contract, holds, repeats
+from vprism_pipelines.quality.contracts import contract, holds
+from vprism_pipelines.quality.order import repeats
 from vprism_pipelines.tables import GOLDEN_BARS
 
 NUMBERS = [None, float("nan"), float("inf"), -1.0, 0.0, 1.0, 2.0]

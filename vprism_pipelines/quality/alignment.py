@@ -11,8 +11,9 @@ from types import MappingProxyType
 import polars as pl
 
 from vprism_pipelines.errors import ContractViolation
-from vprism_pipelines.market.rules import on_lattice, step, venue
+from vprism_pipelines.market.rules import on_lattice, step
 from vprism_pipelines.market.spec import MarketSpec
+from vprism_pipelines.quality.venues import with_venues
 
 __all__ = ["PLAUSIBLE_PRICES", "date_shift", "require_columns", "unit_suspects"]
 
@@ -151,10 +152,7 @@ def unit_suspects(bars: pl.DataFrame, market: MarketSpec) -> pl.DataFrame:
 
 def _measured(traded: pl.DataFrame, market: MarketSpec) -> pl.DataFrame:
     """Per provider and symbol: rows, median_close, turnover, off_lattice, off_lattice_thousands, step, whole_steps."""
-    rows = traded.with_columns(
-        venue=venue(pl.col("symbol"), pl.col("exchange")),
-        asset=pl.col("symbol").str.split(":").list.get(1, null_on_oob=True).fill_null("STOCK"),
-    )
+    rows = with_venues(traded)
     at = (pl.col("venue"), pl.col("session"))
     # Shares change exchange and bars often carry only the present one: the smallest step of them all is safe.
     steps = [step(code, pl.col("session"), asset=pl.col("asset")) for code in market.exchanges]

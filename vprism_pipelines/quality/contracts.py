@@ -5,12 +5,12 @@ pandera is imported when a contract is first used: it is too heavy for the start
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
+from vprism_pipelines.quality.order import repeats
 from vprism_pipelines.tables import POLARS, SYMBOL_PATTERN, Column, Table
 
 if TYPE_CHECKING:
@@ -78,16 +78,6 @@ def holds(table: Table, frame: pl.DataFrame) -> bool:
         sound.append(_ORDERED.fill_null(value=True).all())
     said = frame.select(expression.alias(str(number)) for number, expression in enumerate(sound))
     return all(said.row(0)) and not repeats(frame, table.key)
-
-
-def repeats(frame: pl.DataFrame, key: Sequence[str]) -> bool:
-    """Whether any key is there twice. Where the rows are in order of the key already, neighbours tell."""
-    ascends: pl.Expr = pl.lit(value=False)
-    for name in reversed(key):
-        before = pl.col(name).shift(1)
-        ascends = (pl.col(name) > before) | ((pl.col(name) == before) & ascends)
-    in_order = frame.select(ascends.slice(1).fill_null(value=False).all()).item()
-    return not in_order and bool(frame.select(key).is_duplicated().any())
 
 
 def _sound(column: Column) -> pl.Expr:

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 import polars as pl
 
 from vprism_pipelines.market.spec import MarketSpec
-from vprism_pipelines.quality.contracts import repeats
+from vprism_pipelines.quality.order import repeats
 
 __all__ = ["LISTED_IN", "PRICES", "bar_rules", "listed_currency", "mark_duplicates"]
 
@@ -123,16 +123,17 @@ def _shifted(frame: pl.DataFrame, closed: pl.Expr, days: pl.DataFrame) -> pl.Ser
         .sort("calendar", "session")
         .with_columns(eve=pl.when(gap.fill_null(value=True)).then(pl.col("session").dt.offset_by("-1d")).forward_fill())
     )
-    ends = frame.group_by(group).agg(newest=pl.col("session").max())
     eves = frame.filter(closed, (pl.col("volume") > 0).fill_null(value=True)).select(*group, "calendar", eve="session")
+    begun = eves.unique().join(stretches, on=["calendar", "eve"])
+    if begun.is_empty():
+        return frame["place"].clear()
+    about = frame.select("place", *group, "session").join(begun.select(group).unique(), on=group, how="semi")
     missing = (
-        eves.unique()
-        .join(stretches, on=["calendar", "eve"])
-        .join(frame.select(*group, "session"), on=[*group, "session"], how="anti")
-        .join(ends, on=group)
+        begun.join(about, on=[*group, "session"], how="anti")
+        .join(about.group_by(group).agg(newest=pl.col("session").max()), on=group)
         .filter(pl.col("session") < pl.col("newest"))
         .group_by(*group, "eve")
         .agg(until=pl.col("session").min())
     )
-    found = frame.select("place", *group, "session").join(missing, on=group)
+    found = about.join(missing, on=group)
     return found.filter((pl.col("session") > pl.col("eve")) & (pl.col("session") < pl.col("until")))["place"]

@@ -34,6 +34,7 @@ OHLC_TOLERANCE = 1e-12  # relative
 # a market needs more, and fifteen are what a double holds exactly.
 PRICE_DIGITS = 10
 VALUE_DIGITS = 15
+IS_INDEX = pl.col("symbol").str.contains(":INDEX:", literal=True)
 UNKNOWN_CURRENCY = ~pl.col("currency").str.contains(r"^[A-Z]{3}$")
 
 
@@ -90,11 +91,10 @@ def clean_bars(
     frame, rules = bar_rules(frame, days, spec)
     untraded = pl.col("volume") == 0
     known = pl.col("basis_factor").is_not_null() & pl.col("price_basis").is_in(["raw", "split_adjusted"])
-    instrument = pl.col("symbol").str.split(":").list.get(1) != "INDEX"
     flat = pl.all_horizontal(pl.col(name) == pl.col("close") for name in ("open", "high", "low"))
     flags = [
         (untraded, BarFlag.ZERO_VOLUME),
-        (untraded & flat & instrument, BarFlag.PLACEHOLDER),
+        (untraded & flat & ~IS_INDEX, BarFlag.PLACEHOLDER),
         (known & (pl.col("price_basis") == "split_adjusted"), BarFlag.RAW_RECONSTRUCTED),
         (pl.col("price_basis") == "adjusted_by_source", BarFlag.ADJUSTED_BY_SOURCE),
         (pl.col("projected"), BarFlag.PROJECTED_SESSION),
@@ -113,8 +113,7 @@ def _default_calendar(spec: MarketSpec, days: pl.DataFrame) -> pl.Expr:
     """Where nobody names the exchange, a session of any of the market's will do; indices follow the main one."""
     if not (days["calendar"] == ANYWHERE).any():
         return pl.lit(spec.calendar)
-    index = pl.col("symbol").str.split(":").list.get(1) == "INDEX"
-    return pl.when(index).then(pl.lit(spec.calendar)).otherwise(pl.lit(ANYWHERE))
+    return pl.when(IS_INDEX).then(pl.lit(spec.calendar)).otherwise(pl.lit(ANYWHERE))
 
 
 def clean_actions(raw: pl.DataFrame, pulls: pl.DataFrame, spec: MarketSpec) -> Cleaned:
@@ -273,9 +272,10 @@ def split(
     frame = frame.with_columns(broken=reduce(lambda left, right: left | right, broken))
     kept = [name for name in table.names if name not in ("known_to", "change_class", "batch")]
     accepted = (
-        frame.filter(~pl.col("broken"))
-        .rename({"fetched_at": "known_from", "row": "payload_row"})
+        frame.rename({"fetched_at": "known_from", "row": "payload_row"})
         .with_columns(pl.lit(None, dtype=pl.String).alias(name) for name in kept if name not in _present(frame))
+        .select("broken", *kept)  # first: the filter copies what it is given
+        .filter(~pl.col("broken"))
         .select(pl.col(name).cast(table.polars_schema[name]) for name in kept)
     )
     reasons = pl.concat_list(

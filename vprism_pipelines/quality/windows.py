@@ -22,13 +22,14 @@ from operator import or_
 import polars as pl
 
 from vprism_pipelines.errors import ContractViolation
-from vprism_pipelines.market.rules import venue
 from vprism_pipelines.market.spec import MarketSpec
 from vprism_pipelines.quality.alignment import require_columns
 from vprism_pipelines.quality.limit_checks import judge_limits, with_limits
+from vprism_pipelines.quality.order import in_order
 from vprism_pipelines.quality.price_checks import judge_prices
 from vprism_pipelines.quality.statistic_checks import judge_statistics
 from vprism_pipelines.quality.thresholds import DEFAULTS, Thresholds
+from vprism_pipelines.quality.venues import with_venues
 from vprism_pipelines.quality.volume_checks import judge_volumes
 from vprism_pipelines.quality.window_checks import WINDOW_CHECKS, Severity
 
@@ -76,7 +77,7 @@ def examine(
     require_columns(bars, [*KEY, "exchange", "open", "high", "low", "close", "volume", "value", "traded"], "bars")
     require_columns(actions, ["symbol", "ex_date", "ref_price"], "actions")
     require_columns(sessions, ["session"], "sessions")
-    ordered = bars.sort(KEY)
+    ordered = in_order(bars, KEY)
     twice = pl.all_horizontal(pl.col(name) == pl.col(name).shift(1) for name in reversed(KEY))
     if ordered.select(twice.any()).item():
         raise ContractViolation("a bar is there twice", hint="one bar per symbol and session")
@@ -112,7 +113,7 @@ def _block(
         ),
     )
     traded = rows.filter("_traded").select(*KEY, "exchange", "open", "high", "low", "close", "volume", "value")
-    traded = _with_venues(_with_neighbours(_with_events(traded, known), numbered))
+    traded = with_venues(_with_neighbours(_with_events(traded, known), numbered))
     traded = judge_limits(with_limits(traded, market), thresholds)
     traded = judge_volumes(judge_prices(traded, market, thresholds), thresholds)
     traded = judge_statistics(traded, thresholds)
@@ -179,19 +180,6 @@ def _with_neighbours(traded: pl.DataFrame, numbered: pl.DataFrame) -> pl.DataFra
         )
         .drop("_session_no")
     )
-
-
-def _with_venues(traded: pl.DataFrame) -> pl.DataFrame:
-    """Add venue and asset, found once per symbol and exchange."""
-    pairs = (
-        traded.select("symbol", "exchange")
-        .unique()
-        .with_columns(
-            venue=venue(pl.col("symbol"), pl.col("exchange")),
-            asset=pl.col("symbol").str.split(":").list.get(1, null_on_oob=True).fill_null("STOCK"),
-        )
-    )
-    return traded.join(pairs, on=["symbol", "exchange"], how="left", nulls_equal=True, maintain_order="left")
 
 
 def _verdicts(examined: pl.DataFrame, market: MarketSpec) -> pl.DataFrame:

@@ -16,6 +16,7 @@ import polars as pl
 from vprism_pipelines.market.adjustment import factor_sets
 from vprism_pipelines.market.spec import MarketSpec
 from vprism_pipelines.quality.blocks import blocks
+from vprism_pipelines.quality.order import in_order
 from vprism_pipelines.quality.thresholds import DEFAULTS, Thresholds
 from vprism_pipelines.quality.window_checks import WINDOW_CHECKS
 from vprism_pipelines.quality.windows import AFTER, CONTEXT, examine
@@ -119,19 +120,21 @@ def build_findings(
     take(connection, "findings", spec)
     _find_work(connection, spec, since)
     sessions = frame(connection, "SELECT DISTINCT session FROM golden.sessions WHERE market = $m", {"m": spec.code})
-    found, reached, counts, compact = [], [], [], []
+    found, reached, counts = [], [], []
+    compact: dict[str, list[pl.DataFrame]] = {}
     for block in _blocks(connection):
-        for (provider,), own in _bars(connection, block).group_by("provider"):
-            events = _events(connection, block)
-            findings, examined = judge(own, events, sessions, spec, thresholds)
-            judged = examined.filter(pl.col("back") <= AFTER)
-            found.append(findings.join(judged, on=["symbol", "session"], how="semi"))
-            reached.append(judged.group_by("symbol", "provider").agg(pl.col("session").min()))
+        events = _events(connection, block)
+        for (provider,), own in _bars(connection, block).group_by("provider", maintain_order=True):
+            findings, examined = judge(_within_reach(own), events, sessions, spec, thresholds)
+            beyond = examined.select("symbol", "session", "back").filter(pl.col("back") > AFTER)
+            found.append(findings.join(beyond, on=["symbol", "session"], how="anti"))
+            judged = examined.select("symbol", "session", "back", *WINDOW_CHECKS).filter(pl.col("back") <= AFTER)
+            reached.append(judged.group_by("symbol").agg(pl.col("session").min(), provider=pl.lit(provider)))
             totals = judged.select(pl.col(name).sum() for name in WINDOW_CHECKS).unpivot(
                 variable_name="check", value_name="found"
             )
             counts.append(totals.with_columns(provider=pl.lit(provider), bars=pl.lit(judged.height)))
-            compact.append(examined.select("provider", *_BLOCKS))
+            compact.setdefault(str(provider), []).append(examined.select(_BLOCKS))
     written = _replace(connection, found, reached)
     set_watermark(connection, STAGE, spec, max(since, newest))
     return _examined(written, counts, compact)
@@ -182,12 +185,12 @@ def _find_work(connection: duckdb.DuckDBPyConnection, spec: MarketSpec, since: i
 
 
 def _bars(connection: duckdb.DuckDBPyConnection, block: pl.DataFrame) -> pl.DataFrame:
-    """The bars to judge and those before them that the checks look back on; `back`: traded bars before the change."""
+    """The bars to judge and more before them than the checks look back on."""
     first, last, earliest = block["symbol"].min(), block["symbol"].max(), block["read_from"].min()
     connection.register("block", block)
     try:
         # The bounds are spelled out: a join alone would bring in the whole ledger for every block.
-        bars = frame(
+        return frame(
             connection,
             f"""SELECT {BARS}, from_session
                 FROM clean.traded_bars JOIN block USING (symbol, provider)
@@ -197,10 +200,14 @@ def _bars(connection: duckdb.DuckDBPyConnection, block: pl.DataFrame) -> pl.Data
         )
     finally:
         connection.unregister("block")
+
+
+def _within_reach(own: pl.DataFrame) -> pl.DataFrame:
+    """One provider's bars in order, as far back as the checks look; `back`: traded bars from each one to the change."""
     behind = (pl.col("traded") & (pl.col("session") < pl.col("from_session"))).cast(pl.Int64)
     return (
-        bars.sort("symbol", "provider", "session")
-        .with_columns(back=behind.cum_sum(reverse=True).over("symbol", "provider"))
+        in_order(own, ["symbol", "session"])
+        .with_columns(back=behind.cum_sum(reverse=True).over("symbol"))
         .filter(pl.col("back") <= AFTER + CONTEXT)
         .drop("from_session")
     )
@@ -214,7 +221,7 @@ def _events(connection: duckdb.DuckDBPyConnection, block: pl.DataFrame) -> pl.Da
         connection.unregister("block")
 
 
-def _examined(written: int, counts: list[pl.DataFrame], compact: list[pl.DataFrame]) -> Examined:
+def _examined(written: int, counts: list[pl.DataFrame], compact: dict[str, list[pl.DataFrame]]) -> Examined:
     """The account of an examination, providers in order of name."""
     nothing = pl.DataFrame(schema={"check": pl.String, "found": pl.Int64, "provider": pl.String, "bars": pl.Int64})
     total = (
@@ -224,15 +231,15 @@ def _examined(written: int, counts: list[pl.DataFrame], compact: list[pl.DataFra
         .sort("check", "provider")
     )
     blocked = [
-        blocks(rows.drop("provider")).select(pl.lit(provider).alias("provider"), pl.all())
-        for (provider,), rows in (pl.concat(compact).group_by("provider") if compact else ())
+        blocks(pl.concat(parts)).select(pl.lit(provider).alias("provider"), pl.all())
+        for provider, parts in sorted(compact.items())
     ]
-    looked_at = sum(part.height for part in compact)
+    looked_at = [part for parts in compact.values() for part in parts]
     return Examined(
-        Built(looked_at, written),
-        sum(part["symbol"].n_unique() for part in compact),
+        Built(sum(part.height for part in looked_at), written),
+        sum(part["symbol"].n_unique() for part in looked_at),
         total,
-        pl.concat(blocked).sort("provider", maintain_order=True) if blocked else pl.DataFrame(schema=BLOCKED),
+        pl.concat([pl.DataFrame(schema=BLOCKED), *blocked]),
     )
 
 

@@ -17,9 +17,10 @@ import polars as pl
 
 from vprism_pipelines import tables
 from vprism_pipelines.errors import WarehouseError
-from vprism_pipelines.quality.contracts import repeats
+from vprism_pipelines.quality.order import in_order, repeats
 from vprism_pipelines.tables import CLEAN_ACTIONS, CLEAN_BARS, Table
 from vprism_pipelines.warehouse.building import changed, frame, scalar
+from vprism_pipelines.warehouse.row_groups import in_row_groups
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +105,7 @@ def remember(
         return Remembered(0, 0, 0)
     columns = [name for name in ledger.table.names if name not in ("known_to", "change_class", "batch")]
     # In order of the key, in which the table is read.
-    ordered = incoming.select(columns).sort(ledger.key)
+    ordered = in_row_groups(in_order(incoming.select(columns), ledger.key))
     arrived = ordered.height
     connection.register("incoming", ordered)
     try:
