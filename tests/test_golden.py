@@ -14,6 +14,7 @@ from tests.house import DAYS, Bench, action, answer, bar
 from vprism_pipelines.quality.flags import BarFlag
 from vprism_pipelines.tables import EVENTS, FACTOR_SETS, FACTOR_STEPS, GOLDEN_BARS
 from vprism_pipelines.warehouse import golden
+from vprism_pipelines.warehouse.factors import STAGE
 from vprism_pipelines.warehouse.lake import Lake
 
 
@@ -190,6 +191,51 @@ def test_a_corrected_close_before_an_ex_date_moves_the_factor(bench: Bench) -> N
     say(bench, "one", evening(10), {4: 20.0})
     assert steps(bench) == [(DAYS[5], "applied", 20 / 19, 20 / 19)]
     assert_equals_rebuilt(bench)
+
+
+@pytest.mark.parametrize(
+    ("session", "due"),
+    [(0, 1), (3, 1), (4, 1), (5, 1), (6, 0), (10, 0)],
+    ids=["first bar", "before", "last before", "ex-date", "after", "new session"],
+)
+def test_factors_are_computed_again_only_for_bars_up_to_the_last_ex_date(bench: Bench, session: int, due: int) -> None:
+    declare(bench, "one", evening(9), action("A", DAYS[3], cash=0.5), action("A", DAYS[5], cash=1.0))
+    body = answer([bar("A", DAYS[session], 12.0)])
+    bench.pull(PROVIDERS["one"], body, evening(10), (DAYS[session], DAYS[session]))
+    bench.ingest()
+    golden.build_bars(bench.connection, bench.spec)
+    assert golden.build_factors(bench.connection, bench.spec).touched == due
+    bench.refresh()
+    assert_equals_rebuilt(bench)
+
+
+def test_a_pending_event_is_looked_at_with_every_new_bar(bench: Bench) -> None:
+    declare(bench, "one", evening(9), action("A", DAYS[12], cash=1.0))
+    say(bench, "one", evening(10), {10: 20.0})
+    assert steps(bench) == [(DAYS[12], "pending", None, None)]
+    say(bench, "one", evening(13), {13: 20.0})
+    assert steps(bench) == [(DAYS[12], "applied", 20 / 19, 20 / 19)]
+    assert_equals_rebuilt(bench)
+
+
+def test_another_algorithm_computes_every_factor_again(bench: Bench) -> None:
+    declare(bench, "one", evening(9), action("A", DAYS[5], cash=1.0))
+    before = bench.frame("FROM golden.factor_sets")
+    bench.connection.execute("UPDATE golden.factor_sets SET algorithm = 'another'")
+    assert golden.build_factors(bench.connection, bench.spec).touched == before.height
+    assert bench.frame("FROM golden.factor_sets").equals(before)
+
+
+def test_a_warehouse_whose_factors_an_older_version_built_gets_them_whole_once(bench: Bench) -> None:
+    declare(bench, "one", evening(9), action("A", DAYS[5], cash=1.0))
+    bench.connection.execute(f"DELETE FROM ops.watermarks WHERE stage = '{STAGE}'")
+    assert [golden.build_factors(bench.connection, bench.spec).touched for _ in range(2)] == [1, 0]
+
+
+def test_appending_leaves_the_number_of_threads_as_it_was(bench: Bench) -> None:
+    bench.connection.execute("SET threads = 3")
+    say(bench, "one", evening(0), {0: 10.0})
+    assert bench.frame("SELECT current_setting('threads') AS threads")["threads"].item() == 3
 
 
 def test_a_first_bar_without_volume_is_no_contradiction(bench: Bench) -> None:

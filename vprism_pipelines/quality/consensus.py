@@ -43,19 +43,20 @@ def vote(candidates: pl.DataFrame, rank: Mapping[str, int]) -> pl.DataFrame:
         The winning candidates' columns without weight and doubt, plus n_sources, confidence (supporting share of all
         weight; the winner's own weight when it stands alone), and the DISSENT flag where a close disagrees.
     """
-    judged = contested(candidates).with_columns(
-        trust=pl.col("provider").replace_strict(rank, default=len(rank), return_dtype=pl.Int64)
-    )
+    judged = contested(candidates)
+    trust = pl.col("provider").replace_strict(rank, default=len(rank), return_dtype=pl.Int64)
     preference = ["support", "detail", "ranged", "weight"]
-    winners = judged.sort(
-        "key", *preference, "trust", "provider", descending=[False, *(True for _ in preference), False, False]
-    ).unique("key", keep="first", maintain_order=True)
+    # Rows stand in order of their providers: the first of equals is that of the first provider by name.
+    best = judged.select("key", *preference, row="row", trust=trust).sort(
+        "key", *preference, "trust", "row", descending=[False, *(True for _ in preference), False, False]
+    )
+    winners = judged[best.filter(pl.col("key") != pl.col("key").shift(1, fill_value=-1))["row"]]
     dissent = pl.when(pl.col("support") < pl.col("total")).then(int(BarFlag.DISSENT)).otherwise(0)
     confidence = (
         pl.when(pl.col("n_sources") == 1).then(pl.col("reliability")).otherwise(pl.col("support") / pl.col("total"))
     )
     return winners.with_columns(confidence=confidence, flags=pl.col("flags") | dissent).drop(
-        "key", *preference, "total", "trust", "reliability", "doubt", "doubted"
+        "row", "key", *preference, "total", "reliability", "doubt", "doubted"
     )
 
 
@@ -67,19 +68,35 @@ def contested(candidates: pl.DataFrame) -> pl.DataFrame:
 
     Returns:
         The candidates that take part, with weight (less where a check doubts this bar alone), reliability (the weight
-        before), key (number of the symbol and session), doubted, ranged (has a range), support (weight of those whose
-        close agrees), detail (of those whose range agrees and of those whose volume agrees besides), total, n_sources.
+        before), row (their number), key (number of the symbol and session), doubted, ranged (has a range), support
+        (weight of those whose close agrees), detail (of those whose range agrees and of those whose volume agrees
+        besides), total, n_sources.
     """
     eligible, pairs = compare(candidates)
+
+    def weight(agreeing: str) -> pl.Expr:
+        return pl.when(agreeing).then("rival_weight").otherwise(0.0)
+
     # Sorted, because the sum of floats depends on their order and the vote must not.
-    weight = pl.col("rival_weight")
-    support = pairs.group_by("key", "provider").agg(
-        support=weight.filter("close_agrees").sort().sum().round(DIGITS),
-        detail=(weight.filter("range_agrees").sort().sum() + weight.filter("volume_agrees").sort().sum()).round(DIGITS),
-        total=weight.sort().sum().round(DIGITS),
-        n_sources=pl.len().cast(pl.Int32),
+    support = (
+        pairs.sort("row", "rival_weight")
+        .select(
+            "row",
+            support=weight("close_agrees"),
+            ranges=weight("range_agrees"),
+            volumes=weight("volume_agrees"),
+            total="rival_weight",
+        )
+        .group_by("row", maintain_order=True)
+        .agg(pl.col("support", "ranges", "volumes", "total").sum(), n_sources=pl.len().cast(pl.Int32))
+        .select(
+            pl.col("support").round(DIGITS),
+            (pl.col("ranges") + pl.col("volumes")).round(DIGITS).alias("detail"),
+            pl.col("total").round(DIGITS),
+            "n_sources",
+        )
     )
-    return eligible.join(support, on=["key", "provider"], how="left", maintain_order="left")
+    return eligible.hstack(support)  # every candidate is its own rival: one row each
 
 
 def compare(candidates: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
@@ -89,32 +106,32 @@ def compare(candidates: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
         candidates: As for `vote`.
 
     Returns:
-        The eligible candidates, ordered, with key, doubted, ranged, reliability and the weight that counts; and the
-        pairs: key, provider, rival_provider, close_agrees, range_agrees, volume_agrees, rival_weight.
+        The eligible candidates, ordered, with row (their number), key, doubted, ranged, reliability and the weight that
+        counts; and the pairs: row, key, provider, rival_provider, close_agrees, range_agrees, volume_agrees,
+        rival_weight.
     """
     raw = pl.col("price_basis") == "raw"
     ordered = candidates.sort(*KEY, "provider").with_columns(key=pl.struct(KEY).rle_id())
-    eligible = ordered.filter(raw | ~raw.any().over("key"))
+    eligible = ordered.filter(raw | ~raw.any().over("key")).with_row_index("row")
     eligible = eligible.with_columns(reliability="weight", ranged=pl.col("high") > pl.col("low"))
-    compared = ["close", "open", "high", "low", "volume", "ranged", "doubt"]
-    rivals = eligible.select("key", *(pl.col(name).alias(f"rival_{name}") for name in ("provider", *compared)))
+    compared = ["row", "provider", "close", "open", "high", "low", "volume", "ranged", "doubt"]
+    rivals = eligible.select("key", pl.col(compared).name.prefix("rival_"))
     close, span, volume = _agreement()
     pairs = (
-        eligible.select("key", "provider", *compared)
+        eligible.select("key", *compared)
         .join(rivals, on="key", how="inner")
         .with_columns(close_agrees=close, range_agrees=close & span, volume_agrees=close & volume)
     )
-    weighed = eligible.join(_doubted(pairs), on=["key", "provider"], how="left", maintain_order="left").with_columns(
-        pl.col("doubted").fill_null(value=False)
+    doubted = pl.col("row").is_in(_doubted(pairs).implode())
+    weighed = eligible.with_columns(
+        doubted=doubted, weight=pl.col("weight") * pl.when(doubted).then(DOUBT).otherwise(1.0)
     )
-    weighed = weighed.with_columns(weight=pl.col("weight") * pl.when("doubted").then(DOUBT).otherwise(1.0))
-    rival = weighed.select("key", rival_provider="provider", rival_weight="weight")
-    named = pairs.select("key", "provider", "rival_provider", "close_agrees", "range_agrees", "volume_agrees")
-    return weighed, named.join(rival, on=["key", "rival_provider"], how="left", maintain_order="left")
+    named = ["row", "key", "provider", "rival_provider", "close_agrees", "range_agrees", "volume_agrees"]
+    return weighed, pairs.select(*named, rival_weight=weighed["weight"].gather(pairs["rival_row"]))
 
 
-def _doubted(pairs: pl.DataFrame) -> pl.DataFrame:
-    """key, provider, doubted: bars with a doubt that a rival does not share and none with the same numbers refutes.
+def _doubted(pairs: pl.DataFrame) -> pl.Series:
+    """Rows of bars with a doubt that a rival does not share and none with the same numbers refutes.
 
     A rival refutes a doubt of the price by the same close, and that the bar is a copy by the same volume besides.
     """
@@ -123,9 +140,10 @@ def _doubted(pairs: pl.DataFrame) -> pl.DataFrame:
     only_mine = (pl.col("doubt") - (pl.col("doubt") & pl.col("rival_doubt"))) & (price | copy)
     refuted = pl.when("volume_agrees").then(only_mine).when("close_agrees").then(only_mine & price).otherwise(0)
     return (
-        suspects.group_by("key", "provider")
+        suspects.group_by("row")
         .agg(mine=only_mine.bitwise_or(), refuted=refuted.bitwise_or())
-        .select("key", "provider", doubted=(pl.col("mine") - (pl.col("mine") & pl.col("refuted"))) != 0)
+        .filter((pl.col("mine") - (pl.col("mine") & pl.col("refuted"))) != 0)
+        .get_column("row")
     )
 
 

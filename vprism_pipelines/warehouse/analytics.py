@@ -7,6 +7,7 @@ computed again from its first bar; any other continues from its stored state, fr
 from __future__ import annotations
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -17,11 +18,12 @@ import polars as pl
 from vprism_pipelines.market import indicators
 from vprism_pipelines.market.references import references
 from vprism_pipelines.market.spec import MarketSpec
-from vprism_pipelines.warehouse.building import TRADED, Built, frame, prefix
+from vprism_pipelines.tables import Table
+from vprism_pipelines.warehouse.building import TRADED, Built, frame, insert, prefix
 from vprism_pipelines.warehouse.indicator_tables import DAILY, STATE, TAIL
 
-# Rows of bars held in memory at once during a full computation.
-BLOCK_ROWS = 500_000
+# Rows of bars computed at once during a full computation; those before them are being written meanwhile.
+BLOCK_ROWS = 250_000
 # Share of `analytics.tail` that no window reaches any more, from which on it is cleared away.
 STALE = 0.25
 
@@ -43,10 +45,17 @@ def build_daily(connection: duckdb.DuckDBPyConnection, spec: MarketSpec) -> Buil
             connection.execute(f"DELETE FROM analytics.daily WHERE {gone}")
             connection.execute(f"DELETE FROM analytics.tail WHERE {gone}")
     written = 0
-    for block in _blocks(connection, restarted):
-        written += _store(connection, spec, basis.factored(_whole(connection, block)), basis, None)
+    made: _Made = ()
+    with ThreadPoolExecutor(1) as beside:
+        for block in _blocks(connection, restarted):
+            factored = basis.factored(_whole(connection, block))
+            writing = beside.submit(_write, connection, made)  # DuckDB writes one block while the next is computed
+            made = _computed(spec, factored, basis, None)
+            written += writing.result()
+    written += _write(connection, made)
     if resumed.height:
-        written += _store(connection, spec, _tails(connection, basis, resumed), basis, resumed.select(STATE.names))
+        tails = _tails(connection, basis, resumed)
+        written += _write(connection, _computed(spec, tails, basis, resumed.select(STATE.names)))
     _hand_on(connection, work)
     return Built(work.height, written, {"restarted": restarted.height, "resumed": resumed.height})
 
@@ -213,16 +222,13 @@ def _basis(connection: duckdb.DuckDBPyConnection, spec: MarketSpec) -> _Basis:
 # --- writing --------------------------------------------------------------------------------------------------------
 
 
-def _store(
-    connection: duckdb.DuckDBPyConnection,
-    spec: MarketSpec,
-    factored: pl.DataFrame,
-    basis: _Basis,
-    state: pl.DataFrame | None,
-) -> int:
-    """Compute the bars after each symbol's session in `state`; write them, the states they lead to and their tails."""
+_Made = tuple[tuple[Table, pl.DataFrame], ...]  # rows by table, the indicators first
+
+
+def _computed(spec: MarketSpec, factored: pl.DataFrame, basis: _Basis, state: pl.DataFrame | None) -> _Made:
+    """Rows for the bars after each symbol's session in `state`, the states they lead to and their tails."""
     if factored.is_empty():
-        return 0
+        return ()
     bars = basis.priced(factored)
     daily, reached = indicators.compute(bars, state, annualisation=spec.annualisation, benchmark=basis.benchmark)
     if state is None:
@@ -233,10 +239,13 @@ def _store(
         recent = bars["session"] >= until  # the last bar known is what the first new one is measured against
         new = bars["session"] > until
         measured, tail = references(_as_traded(bars.filter(recent))).filter(new.filter(recent)), factored.filter(new)
-    for table, rows in ((DAILY, daily.hstack(measured.get_columns())), (STATE, reached), (TAIL, tail)):
-        with _registered(connection, table.conform(rows)):
-            connection.execute(f"INSERT INTO {table.full_name} BY NAME SELECT * FROM analytics_work")
-    return daily.height
+    return (DAILY, daily.hstack(measured.get_columns())), (STATE, reached), (TAIL, tail)
+
+
+def _write(connection: duckdb.DuckDBPyConnection, made: _Made) -> int:
+    """Append what was computed; how many rows of indicators."""
+    counts = [insert(connection, table, rows, ordered=True) for table, rows in made]
+    return counts[0] if counts else 0
 
 
 def _as_traded(bars: pl.DataFrame) -> pl.DataFrame:

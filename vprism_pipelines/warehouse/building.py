@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -89,23 +90,47 @@ def frame(connection: duckdb.DuckDBPyConnection, sql: str, parameters: dict[str,
     return pl.DataFrame(connection.execute(sql, parameters).to_arrow_table())
 
 
-def insert(connection: duckdb.DuckDBPyConnection, table: Table, rows: pl.DataFrame) -> int:
-    """Append rows in the order of the table's key; how many."""
+def insert(connection: duckdb.DuckDBPyConnection, table: Table, rows: pl.DataFrame, *, ordered: bool = False) -> int:
+    """Append rows in the order of the table's key; how many.
+
+    Args:
+        connection: In the caller's transaction.
+        table: Where to.
+        rows: Columns of the table, in any order and with others among them.
+        ordered: They are in the order of the key already.
+    """
     if rows.is_empty():
         return 0
-    # Sorted here: what is in order already, as large tables are, costs polars nothing and DuckDB a whole sort.
-    connection.register("rows", table.conform(rows).sort(table.key))
+    conformed = table.conform(rows)
+    to_append = conformed if ordered else conformed.sort(table.key)  # noqa: F841 - DuckDB reads it by its name
+    with one_thread(connection):
+        # By name, not registered: a transaction would hold every registered frame in memory until it ends.
+        connection.execute(f"INSERT INTO {table.full_name} BY NAME SELECT * FROM to_append")
+    return rows.height
+
+
+@contextmanager
+def one_thread(connection: duckdb.DuckDBPyConnection) -> Iterator[None]:
+    """Let one thread append: several take twice its time, and leave smaller pieces in a larger file."""
+    threads = scalar(connection, "SELECT current_setting('threads')")
+    connection.execute("SET threads = 1")
     try:
-        return changed(connection, f"INSERT INTO {table.full_name} BY NAME SELECT * FROM rows")
+        yield
     finally:
-        connection.unregister("rows")
+        connection.execute(f"SET threads = {threads}")
 
 
-def replace_differing(connection: duckdb.DuckDBPyConnection, table: Table, view: str, spec: MarketSpec) -> int:
+def replace_differing(connection: duckdb.DuckDBPyConnection, table: Table, view: str, scope: str) -> int:
     """Replace the rows of every symbol that has any row that differs; others are not touched. The symbols that moved
     stand in the temporary table `moved` until the next call.
+
+    Args:
+        connection: In the caller's transaction.
+        table: Which table.
+        view: Relation of all rows that are to stand in the scope.
+        scope: Condition on symbols.
     """
-    standing = f"(FROM {table.full_name} WHERE {prefix(spec)})"
+    standing = f"(FROM {table.full_name} WHERE {scope})"
     columns = ", ".join(f'"{name}"' for name in table.names)
     connection.execute(
         f"""CREATE OR REPLACE TEMP TABLE moved AS

@@ -32,6 +32,7 @@ from vprism_pipelines.warehouse.factors import build_events, build_factors
 from vprism_pipelines.warehouse.reliability import (
     MISDATED_DAYS,
     MONTH,
+    bounds,
     candidates,
     measure,
     misdated,
@@ -44,22 +45,31 @@ __all__ = ["Built", "build_bars", "build_events", "build_factors", "build_sessio
 STAGE = "golden.bars"
 BLOCK_KEYS = 500_000  # candidates in memory at once
 KEY = ("symbol", "session")
-TERMS = "symbol, session, open, high, low, close, volume, value"  # what analytics are made of
+READ_BY = {
+    "analytics": "symbol, session, open, high, low, close, volume, value",
+    "factors": "symbol, session, close, volume, known_from",
+}
+"""What later stages read of a bar; another confidence changes no number."""
 
 
 def build_bars(connection: duckdb.DuckDBPyConnection, spec: MarketSpec) -> Built:
     """Bring `golden.bars` up to the ledger and the findings on it, inside the caller's transaction."""
     since = watermark(connection, STAGE, spec)
-    newest = scalar(connection, f"SELECT max(batch) FROM clean.bars_ledger WHERE {prefix(spec)}")
-    if newest is None:
-        return Built(0, 0)
-    first = since == 0
     taking = taking_part(connection, spec)
+    found = connection.execute(
+        f"""SELECT provider, batch, {taking} FROM (
+                SELECT provider, max(batch) AS batch FROM clean.bars_ledger WHERE {prefix(spec)} GROUP BY provider)"""
+    ).fetchall()
+    if not found:
+        return Built(0, 0)
+    newest = max(batch for _, batch, _ in found)
+    providers = [str(name) for name, _, takes in found if takes]
+    first = since == 0
     take(connection, "golden", spec)
     if first:
         moved = measure(connection, spec, taking, None)
     else:
-        moved = _touch(connection, spec, taking, since)
+        moved = _touch(connection, spec, taking, providers, since)
         connection.execute(
             "CREATE OR REPLACE TEMP TABLE former AS FROM golden.bars SEMI JOIN touched USING (symbol, session)"
         )
@@ -67,37 +77,29 @@ def build_bars(connection: duckdb.DuckDBPyConnection, spec: MarketSpec) -> Built
             "DELETE FROM golden.bars USING touched AS t"
             " WHERE golden.bars.symbol = t.symbol AND golden.bars.session = t.session"
         )
-    scope = "" if first else "SEMI JOIN touched USING (symbol, session)"
-    connection.execute(f"CREATE OR REPLACE TEMP VIEW others AS {candidates(spec, taking, _later(first=first))}")
-    connection.execute(
-        f"""CREATE OR REPLACE TEMP VIEW candidates AS
-            SELECT c.*, coalesce(r.value, {PRIOR_RELIABILITY})::DOUBLE AS weight
-            FROM ({candidates(spec, taking, scope)}) AS c
-            LEFT JOIN (SELECT provider, month, value FROM quality.reliability
-                       WHERE market = '{spec.code}' AND known_to IS NULL) AS r
-                ON r.provider = c.provider AND r.month = {MONTH}"""
-    )
-    written = _insert_bars(connection, spec, first=first)
+    _stand(connection, spec, taking, first=first)
+    written = _insert_bars(connection, spec, several=len(providers) > 1, first=first)
     touched = written if first else int(scalar(connection, "SELECT count(*) FROM touched") or 0)
     _mark_changed(connection, spec, first=first)
-    set_watermark(connection, STAGE, spec, int(newest))
+    set_watermark(connection, STAGE, spec, newest)
     return Built(touched, written, {"weights changed": moved})
 
 
-def _touch(connection: duckdb.DuckDBPyConnection, spec: MarketSpec, taking: str, since: int) -> int:
+def _touch(
+    connection: duckdb.DuckDBPyConnection, spec: MarketSpec, taking: str, providers: list[str], since: int
+) -> int:
     """Make the table `touched` of keys to decide again, weights included. Returns how many weights changed."""
-    providers = ", ".join(f"'{name}'" for name in turned(connection, spec, taking)) or "NULL"
+    other = ", ".join(f"'{name}'" for name in turned(connection, spec, providers)) or "NULL"
     connection.execute(
         f"""CREATE OR REPLACE TEMP TABLE touched AS
             SELECT symbol, session FROM clean.bars_ledger
-            WHERE {prefix(spec)} AND (batch > {since} OR provider IN ({providers}))
+            WHERE {prefix(spec)} AND (batch > {since} OR provider IN ({other}))
             UNION
             SELECT symbol, session FROM clean.bars_ledger JOIN work USING (symbol)
             WHERE {prefix(spec)} AND session >= from_session"""
     )
-    several = f"SELECT count(DISTINCT provider) FROM clean.bars_ledger WHERE {prefix(spec)} AND {taking}"
     # Whether a bar stands under a wrong date shows in what others say of the days after it.
-    if int(scalar(connection, several) or 0) > 1:
+    if len(providers) > 1:
         connection.execute(
             f"""INSERT INTO touched SELECT DISTINCT l.symbol, l.session FROM clean.bars_ledger AS l
                 SEMI JOIN (SELECT symbol, (session - days)::DATE AS session
@@ -116,45 +118,58 @@ def _touch(connection: duckdb.DuckDBPyConnection, spec: MarketSpec, taking: str,
     return moved
 
 
-def _insert_bars(connection: duckdb.DuckDBPyConnection, spec: MarketSpec, *, first: bool) -> int:
+def _stand(connection: duckdb.DuckDBPyConnection, spec: MarketSpec, taking: str, *, first: bool) -> None:
+    """Make the view `candidates`: the bars to decide among, their weights, and, not `deciding`, the days after them."""
+    scope, deciding = "", "true"
+    if not first:
+        days = bounds(connection, f"SELECT min(session), max(session) + {MISDATED_DAYS} FROM touched")
+        deciding = "(symbol, session) IN (FROM touched)"
+        scope = f"""SEMI JOIN (SELECT symbol, (session + days)::DATE AS session
+                               FROM touched, (SELECT unnest(range({MISDATED_DAYS + 1}))::INTEGER AS days))
+                        USING (symbol, session)
+                    WHERE {days}"""
+    connection.execute(
+        f"""CREATE OR REPLACE TEMP VIEW candidates AS
+            SELECT c.*, coalesce(r.value, {PRIOR_RELIABILITY})::DOUBLE AS weight, {deciding} AS deciding
+            FROM ({candidates(spec, taking, scope)}) AS c
+            LEFT JOIN (SELECT provider, month, value FROM quality.reliability
+                       WHERE market = '{spec.code}' AND known_to IS NULL) AS r
+                ON r.provider = c.provider AND r.month = {MONTH}"""
+    )
+
+
+def _insert_bars(connection: duckdb.DuckDBPyConnection, spec: MarketSpec, *, several: bool, first: bool) -> int:
     """Decide every key of `candidates`: bars that one provider has alone stand as they are, the others are voted on.
 
     Whole symbols at a time: bounds memory, and each candidate is read once, in the order in which golden keeps it.
     """
-    providers = f"SELECT count(DISTINCT provider) FROM quality.track_record WHERE market = '{spec.code}'"
-    several = int(scalar(connection, providers) or 0) > 1
     written = 0
     for span in _spans(connection, spec, first=first):
         rows = frame(connection, f"SELECT * FROM candidates WHERE {span}").sort(*KEY, "provider")
+        deciding = rows.filter("deciding").drop("deciding").with_row_index("place")
         before, after = (pl.all_horizontal(pl.col(name) == pl.col(name).shift(by) for name in KEY) for by in (1, -1))
-        contested = rows.select((before | after).fill_null(value=False)).to_series()
-        alone = rows.filter(~contested)
+        contested = deciding.select((before | after).fill_null(value=False)).to_series()
+        alone = deciding.filter(~contested)
         if several:
-            alone = alone.join(_misdated(connection, alone, span), on=[*KEY, "provider"], how="anti")
+            alone = alone.join(_misdated(connection, alone, rows), on=[*KEY, "provider"], how="anti")
         stand = alone.with_columns(n_sources=pl.lit(1), confidence="weight").drop("doubt", "weight")
-        rank = {provider: spec.rank(provider) for provider in rows["provider"].unique()}
-        voted = [vote(rows.filter(contested), rank).select(stand.columns)] if contested.any() else []
+        rank = {provider: spec.rank(provider) for provider in deciding["provider"].unique()}
+        voted = [vote(deciding.filter(contested), rank).select(stand.columns)] if contested.any() else []
         decided = pl.concat([stand, *voted], how="vertical_relaxed").rename({"provider": "chosen_provider"})
-        written += insert(connection, GOLDEN_BARS, decided)
+        written += insert(connection, GOLDEN_BARS, decided.sort("place"), ordered=True)
     return written
 
 
-def _misdated(connection: duckdb.DuckDBPyConnection, alone: pl.DataFrame, span: str) -> pl.DataFrame:
+def _misdated(connection: duckdb.DuckDBPyConnection, alone: pl.DataFrame, rows: pl.DataFrame) -> pl.DataFrame:
     """Keys of bars that stand under a wrong date: another provider has them a few days later."""
-    connection.register("alone", alone.filter(pl.col("volume") > 0).select(*KEY, "provider", *PRICES, "volume"))
-    try:
-        return frame(connection, misdated("alone", f"(FROM others WHERE {span})"))
-    finally:
-        connection.unregister("alone")
-
-
-def _later(*, first: bool) -> str:
-    """Join that narrows bars to the touched keys and the days after them."""
-    if first:
-        return ""
-    return f"""SEMI JOIN (SELECT symbol, (session + days)::DATE AS session
-                          FROM touched, (SELECT unnest(range({MISDATED_DAYS + 1}))::INTEGER AS days))
-               USING (symbol, session)"""
+    sources = rows.select("symbol", "provider").unique().group_by("symbol").len()
+    shared = pl.col("symbol").is_in(sources.filter(pl.col("len") > 1)["symbol"].implode())
+    traded = (pl.col("volume") > 0) & shared
+    alone, others = (  # noqa: RUF059 - DuckDB reads them by their names
+        bars.filter(traded).select(*KEY, "provider", *PRICES, "volume") for bars in (alone, rows)
+    )
+    # Not registered: a transaction would hold every registered frame in memory until it ends.
+    return pl.DataFrame(connection.execute(misdated("alone", "others")).to_arrow_table())
 
 
 def _spans(connection: duckdb.DuckDBPyConnection, spec: MarketSpec, *, first: bool) -> list[str]:
@@ -167,14 +182,14 @@ def _spans(connection: duckdb.DuckDBPyConnection, spec: MarketSpec, *, first: bo
 
 
 def _mark_changed(connection: duckdb.DuckDBPyConnection, spec: MarketSpec, *, first: bool) -> None:
-    """Leave analytics the symbols whose bars differ from what stood before; another confidence changes no number."""
-    if first:
+    """Leave later stages the symbols whose bars differ from what stood before in what each reads of them."""
+    for stage, terms in READ_BY.items():
         moved = f"SELECT symbol, session FROM golden.bars WHERE {prefix(spec)}"
-    else:
-        now = "(FROM golden.bars SEMI JOIN touched USING (symbol, session))"
-        moved = f"""(SELECT {TERMS} FROM {now} EXCEPT SELECT {TERMS} FROM former)
-                    UNION ALL (SELECT {TERMS} FROM former EXCEPT SELECT {TERMS} FROM {now})"""
-    mark(connection, "analytics", f"SELECT symbol, min(session) AS from_session FROM ({moved}) GROUP BY symbol")
+        if not first:
+            now = "(FROM golden.bars SEMI JOIN touched USING (symbol, session))"
+            moved = f"""(SELECT {terms} FROM {now} EXCEPT SELECT {terms} FROM former)
+                        UNION ALL (SELECT {terms} FROM former EXCEPT SELECT {terms} FROM {now})"""
+        mark(connection, stage, f"SELECT symbol, min(session) AS from_session FROM ({moved}) GROUP BY symbol")
 
 
 def chosen_providers(connection: duckdb.DuckDBPyConnection, spec: MarketSpec) -> list[str]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 import duckdb
 import polars as pl
 
@@ -10,7 +12,7 @@ from vprism_pipelines.quality.reliability import outvoted, weights
 from vprism_pipelines.tables import RELIABILITY, TRACK_RECORD
 from vprism_pipelines.warehouse.building import changed, frame, insert, prefix, scalar
 
-__all__ = ["MISDATED_DAYS", "MONTH", "candidates", "measure", "misdated", "taking_part", "turned"]
+__all__ = ["MISDATED_DAYS", "MONTH", "bounds", "candidates", "measure", "misdated", "taking_part", "turned"]
 
 MISDATED_DAYS = 4  # a day, or a weekend and a day
 MONTH = "date_trunc('month', session)::DATE"
@@ -28,15 +30,12 @@ def taking_part(connection: duckdb.DuckDBPyConnection, spec: MarketSpec) -> str:
     return f"(NOT contains(provider, '@') OR coalesce(provider IN ({promoted}), false)){sidelined}"
 
 
-def turned(connection: duckdb.DuckDBPyConnection, spec: MarketSpec, taking: str) -> list[str]:
-    """Providers that take part now and did not when golden was built last, or the other way round."""
+def turned(connection: duckdb.DuckDBPyConnection, spec: MarketSpec, taking: Collection[str]) -> list[str]:
+    """Of the providers those that take part now and did not when golden was built last, or the other way round."""
     rows = connection.execute(
-        f"""WITH now AS (SELECT DISTINCT provider FROM clean.bars_ledger WHERE {prefix(spec)} AND {taking}),
-                 before AS (SELECT DISTINCT provider FROM quality.track_record WHERE market = $market)
-            (FROM now EXCEPT FROM before) UNION ALL (FROM before EXCEPT FROM now) ORDER BY provider""",
-        {"market": spec.code},
+        "SELECT DISTINCT provider FROM quality.track_record WHERE market = $market", {"market": spec.code}
     ).fetchall()
-    return [str(provider) for (provider,) in rows]
+    return sorted({str(provider) for (provider,) in rows} ^ {*taking})
 
 
 def candidates(spec: MarketSpec, taking: str, scope: str = "", *, quarantined: bool = False) -> str:
@@ -91,9 +90,11 @@ def measure(connection: duckdb.DuckDBPyConnection, spec: MarketSpec, taking: str
     Returns:
         Weights that changed; the temporary table `moved` (provider, month) names them.
     """
+    within = ""
     if months is not None:
         connection.execute(f"CREATE OR REPLACE TEMP TABLE months AS SELECT DISTINCT month FROM ({months})")
-    within = "" if months is None else f"WHERE {MONTH} IN (SELECT month FROM months)"
+        days = bounds(connection, "SELECT min(month), (max(month) + INTERVAL 1 MONTH)::DATE FROM months")
+        within = f"WHERE {days} AND {MONTH} IN (SELECT month FROM months)"
     counted = _counted(connection, spec, taking, within)
     standing = "" if months is None else "AND month NOT IN (SELECT month FROM months)"
     kept = frame(
@@ -127,6 +128,17 @@ def measure(connection: duckdb.DuckDBPyConnection, spec: MarketSpec, taking: str
     return _store(connection, spec, weights(record.select("provider", "month", "bars", "known_from", faulty=faulty)))
 
 
+def bounds(connection: duckdb.DuckDBPyConnection, span: str) -> str:
+    """SQL for "sessions between these dates", spelled out: a join alone would bring in the whole ledger.
+
+    Args:
+        connection: Open.
+        span: Query of the first and the last date; nulls: no session.
+    """
+    first, last = connection.execute(span).fetchone() or (None, None)
+    return f"session BETWEEN DATE '{first}' AND DATE '{last}'" if first else "false"
+
+
 def _counted(connection: duckdb.DuckDBPyConnection, spec: MarketSpec, taking: str, within: str) -> pl.DataFrame:
     """provider, month, bars, quarantined, outvoted, known_from of the bars within some months."""
     standing = candidates(spec, taking, within, quarantined=True)
@@ -140,8 +152,9 @@ def _counted(connection: duckdb.DuckDBPyConnection, spec: MarketSpec, taking: st
     disputed = frame(
         connection,
         f"""WITH standing AS ({candidates(spec, taking, within)}),
-                 keys AS (SELECT symbol, session FROM standing GROUP BY ALL
-                          HAVING count(*) > 1 AND min(close) <> max(close))
+                 shared AS (SELECT symbol FROM standing GROUP BY symbol HAVING min(provider) <> max(provider)),
+                 keys AS (SELECT symbol, session FROM standing SEMI JOIN shared USING (symbol) GROUP BY ALL
+                          HAVING min(close) <> max(close))
             SELECT * FROM standing SEMI JOIN keys USING (symbol, session)""",
     )
     against = (

@@ -99,6 +99,8 @@ class Warehouse:
             except BaseException:
                 connection.rollback()
                 raise
+            # What is left to compress takes several threads twice the time of one.
+            connection.execute("SET threads = 1")
             connection.commit()
 
     def _open(self) -> duckdb.DuckDBPyConnection:
