@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 import duckdb
 import polars as pl
@@ -13,6 +15,9 @@ import polars as pl
 from vprism_pipelines.market.spec import MarketSpec
 from vprism_pipelines.tables import Table
 from vprism_pipelines.warehouse.writer import next_batch
+
+T = TypeVar("T")
+R = TypeVar("R")
 
 TRADED = "(volume IS NULL OR volume > 0 OR symbol LIKE '%:INDEX:%')"
 """SQL: a trade made the bar's close. An index is not traded; what has no volume is taken at its word."""
@@ -144,6 +149,18 @@ def replace_differing(connection: duckdb.DuckDBPyConnection, table: Table, view:
         f"INSERT INTO {table.full_name} BY NAME SELECT * FROM {view} SEMI JOIN moved USING (symbol) ORDER BY {order}"
     )
     return int(scalar(connection, "SELECT count(*) FROM moved") or 0)
+
+
+def side_by_side(function: Callable[[T], R], items: Iterable[T]) -> Iterator[R]:
+    """Results in the order of the items, two computed at a time, the next item made meanwhile: no more is in memory."""
+    with ThreadPoolExecutor(2) as pool:
+        waiting: deque[Future[R]] = deque()
+        for item in items:
+            waiting.append(pool.submit(function, item))
+            if len(waiting) > 2:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
 
 
 def changed(connection: duckdb.DuckDBPyConnection, sql: str) -> int:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 
 import duckdb
 import polars as pl
@@ -30,6 +31,7 @@ from vprism_pipelines.warehouse.building import (
     prefix,
     scalar,
     set_watermark,
+    side_by_side,
     take,
     watermark,
 )
@@ -122,22 +124,58 @@ def build_findings(
     sessions = frame(connection, "SELECT DISTINCT session FROM golden.sessions WHERE market = $m", {"m": spec.code})
     found, reached, counts = [], [], []
     compact: dict[str, list[pl.DataFrame]] = {}
-    for block in _blocks(connection):
-        events = _events(connection, block)
-        for (provider,), own in _bars(connection, block).group_by("provider", maintain_order=True):
-            findings, examined = judge(_within_reach(own), events, sessions, spec, thresholds)
-            beyond = examined.select("symbol", "session", "back").filter(pl.col("back") > AFTER)
-            found.append(findings.join(beyond, on=["symbol", "session"], how="anti"))
-            judged = examined.select("symbol", "session", "back", *WINDOW_CHECKS).filter(pl.col("back") <= AFTER)
-            reached.append(judged.group_by("symbol").agg(pl.col("session").min(), provider=pl.lit(provider)))
-            totals = judged.select(pl.col(name).sum() for name in WINDOW_CHECKS).unpivot(
-                variable_name="check", value_name="found"
-            )
-            counts.append(totals.with_columns(provider=pl.lit(provider), bars=pl.lit(judged.height)))
-            compact.setdefault(str(provider), []).append(examined.select(_BLOCKS))
+    for part in side_by_side(partial(_part, sessions, spec, thresholds), _series(connection)):
+        found.append(part.findings)
+        reached.append(part.reached)
+        counts.append(part.counts)
+        compact.setdefault(part.provider, []).append(part.compact)
     written = _replace(connection, found, reached)
     set_watermark(connection, STAGE, spec, max(since, newest))
     return _examined(written, counts, compact)
+
+
+@dataclass(frozen=True, slots=True)
+class _Part:
+    """What was found in some series of one provider: findings, since when each symbol was judged, how often each check
+    fired, and what may keep the bars from being published.
+    """
+
+    provider: str
+    findings: pl.DataFrame
+    reached: pl.DataFrame
+    counts: pl.DataFrame
+    compact: pl.DataFrame
+
+
+def _series(connection: duckdb.DuckDBPyConnection) -> Iterator[tuple[str, pl.DataFrame, pl.DataFrame]]:
+    """What there is to examine, in blocks: provider, its bars, and the events of their symbols."""
+    for block in _blocks(connection):
+        events = _events(connection, block)
+        for (provider,), own in _bars(connection, block).group_by("provider", maintain_order=True):
+            yield str(provider), own, events
+
+
+def _part(
+    sessions: pl.DataFrame,
+    spec: MarketSpec,
+    thresholds: Thresholds,
+    series: tuple[str, pl.DataFrame, pl.DataFrame],
+) -> _Part:
+    """Judge a block of one provider's series."""
+    provider, own, events = series
+    findings, examined = judge(_within_reach(own), events, sessions, spec, thresholds)
+    beyond = examined.select("symbol", "session", "back").filter(pl.col("back") > AFTER)
+    judged = examined.select("symbol", "session", "back", *WINDOW_CHECKS).filter(pl.col("back") <= AFTER)
+    totals = judged.select(pl.col(name).sum() for name in WINDOW_CHECKS).unpivot(
+        variable_name="check", value_name="found"
+    )
+    return _Part(
+        provider,
+        findings.join(beyond, on=["symbol", "session"], how="anti"),
+        judged.group_by("symbol").agg(pl.col("session").min(), provider=pl.lit(provider)),
+        totals.with_columns(provider=pl.lit(provider), bars=pl.lit(judged.height)),
+        examined.select(_BLOCKS),
+    )
 
 
 def _find_work(connection: duckdb.DuckDBPyConnection, spec: MarketSpec, since: int) -> None:
