@@ -156,13 +156,20 @@ def build(node: Node, body: Body) -> dg.AssetsDefinition:
             if again and unattended:
                 raise dg.RetryRequested(FETCH_RETRIES, RETRY_SECONDS * 2**context.retry_number) from error
             raise failure(error) from error
-        counts = {"dagster/row_count": outcome.rows, "seconds": round(time.perf_counter() - started, 3)}
-        details = {**column_lineage(node), **outcome.metadata}
-        if node.monthly:  # every month of the run is an event of its own: the newest, which people see, tells all
-            context.add_asset_metadata(details, partition_key=context.partition_key_range.end)
+        lineage: dict[str, Any] = dict(column_lineage(node))
+        if (
+            node.monthly
+        ):  # every month of the run is an event of its own: the newest, which people see, tells it for all
+            context.add_asset_metadata(lineage, partition_key=context.partition_key_range.end)
+            lineage = {}
         yield dg.MaterializeResult(
             asset_key=node.asset_key,
-            metadata=counts if node.monthly else counts | details,
+            metadata={
+                "dagster/row_count": outcome.rows,
+                "seconds": round(time.perf_counter() - started, 3),
+                **lineage,
+                **outcome.metadata,
+            },
             check_results=[check_result(node, measurement) for measurement in outcome.measurements],
         )
 
