@@ -16,13 +16,16 @@ import polars as pl
 
 from vprism_pipelines.providers.files import Mapping
 from vprism_pipelines.providers.simulated.exchange import Exchange
+from vprism_pipelines.providers.simulated.listing import CAPACITY
 from vprism_pipelines.serving.launch import RunReport, run_market
 from vprism_pipelines.settings import Settings
 from vprism_pipelines.warehouse.house import House
 from vprism_pipelines.warehouse.importing import import_file
 
 BIG = ("clean.bars_ledger", "golden.bars", "analytics.daily")
-SESSIONS_START, SESSIONS_END = date(2015, 1, 5), date(2025, 12, 31)
+SESSIONS_START, SESSIONS_END = (date(2015, 1, 5), date(2003, 1, 2)), date(2025, 12, 31)
+PROBE = 50  # companies whose bars tell how many most have
+FILE_COMPANIES = 2000
 
 
 @dataclass(frozen=True)
@@ -96,12 +99,24 @@ def refresh(house: House, market: str, meter: Meter) -> RunReport:
 
 
 def simulated(folder: Path, rows: int) -> list[tuple[Path, Mapping]]:
-    """About so many bars of a simulated exchange as a file, eleven years of as many symbols as that takes."""
-    probe = Exchange(7, 2, SESSIONS_START, SESSIONS_END).bars().height / 2
-    bars = Exchange(7, max(2, round(rows / probe)), SESSIONS_START, SESSIONS_END).bars()
-    path = folder / "simulated.parquet"
-    bars.select("symbol", "session", "open", "high", "low", "close", "volume", "value").write_parquet(path)
-    return [(path, Mapping.load("ohlcv", market="vn", provider="bench"))]
+    """About so many bars of a simulated exchange in files: eleven years of as many companies as that takes.
+
+    Where there are not so many companies, they are followed from 2003 on.
+    """
+    start = next((day for day in SESSIONS_START if _companies(rows, day) <= CAPACITY), SESSIONS_START[-1])
+    symbols = Exchange(7, min(CAPACITY, _companies(rows, start)), start, SESSIONS_END).symbols
+    files = []
+    for first in range(0, len(symbols), FILE_COMPANIES):
+        bars = Exchange(7, symbols[first : first + FILE_COMPANIES], start, SESSIONS_END).bars()
+        path = folder / f"simulated-{len(files)}.parquet"
+        bars.select("symbol", "session", "open", "high", "low", "close", "volume", "value").write_parquet(path)
+        files.append((path, Mapping.load("ohlcv", market="vn", provider="bench")))
+    return files
+
+
+def _companies(rows: int, start: date) -> int:
+    """How many companies have so many bars from a day on."""
+    return max(2, round(rows * PROBE / Exchange(7, PROBE, start, SESSIONS_END).bars().height))
 
 
 def limits(house: House) -> list[Spent]:

@@ -40,6 +40,7 @@ __all__ = [
 
 ADJUSTED_CLOSE_TOLERANCE = 1e-6  # currency per share: providers publish six decimals
 ADJUSTED_CLOSE_RELATIVE = 1e-6
+WORST = 100  # rows shown of a check that may fail on millions
 
 
 def duplicates(connection: duckdb.DuckDBPyConnection, spec: MarketSpec) -> Measurement:
@@ -72,7 +73,7 @@ def adjusted_close(connection: duckdb.DuckDBPyConnection, spec: MarketSpec) -> M
     A provider's series is anchored on its last row: later events it had already applied are a constant. Compared on
     the convention that fits the provider's series better.
     """
-    evidence = frame(
+    found = frame(
         connection,
         f"""WITH published AS (
                 SELECT l.symbol, l.provider, l.session, l.close, l.adj_close,
@@ -94,14 +95,19 @@ def adjusted_close(connection: duckdb.DuckDBPyConnection, spec: MarketSpec) -> M
             better AS (
                 SELECT symbol, provider, sum(by_ex_close) <= sum(by_prev_close) AS ex_close
                 FROM missed GROUP BY ALL)
-            SELECT symbol, provider, session, close, adj_close AS published,
-                   CASE WHEN ex_close THEN 'ex_close' ELSE 'prev_close' END AS convention,
-                   CASE WHEN ex_close THEN by_ex_close ELSE by_prev_close END AS missed_by
-            FROM missed JOIN better USING (symbol, provider)
-            WHERE missed_by > {ADJUSTED_CLOSE_TOLERANCE} + {ADJUSTED_CLOSE_RELATIVE} * adj_close
-            ORDER BY missed_by DESC""",
+            SELECT count(*) AS rows,
+                   arg_max(struct_pack(symbol := symbol, provider := provider, session := session, close := close,
+                                       published := adj_close, missed_by := missed_by,
+                                       convention := if(ex_close, 'ex_close', 'prev_close')),
+                           missed_by, $worst) AS worst
+            FROM (SELECT *, if(ex_close, by_ex_close, by_prev_close) AS missed_by
+                  FROM missed JOIN better USING (symbol, provider))
+            WHERE missed_by > {ADJUSTED_CLOSE_TOLERANCE} + {ADJUSTED_CLOSE_RELATIVE} * adj_close""",
+        {"worst": WORST},
     )
-    return Measurement("adjusted_close", float(evidence.height), evidence)
+    evidence = found.explode("worst").drop_nulls("worst").select(pl.col("worst").struct.unnest())
+    worst = evidence.sort("missed_by", "symbol", "session", descending=[True, False, False])
+    return Measurement("adjusted_close", float(found["rows"].item()), worst)
 
 
 def summary(connection: duckdb.DuckDBPyConnection, spec: MarketSpec) -> pl.DataFrame:
