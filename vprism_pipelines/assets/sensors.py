@@ -2,6 +2,7 @@
 
 import json
 import urllib.request
+from collections.abc import Callable
 from datetime import date, datetime, timedelta
 
 import dagster as dg
@@ -24,6 +25,9 @@ GRACE = timedelta(hours=4)  # after the close; a session still missing then is l
 ATTEMPTS_PER_DAY = 4
 KEPT = timedelta(days=7)  # no provider keeps perishable data for longer
 
+Look = Callable[[dg.SensorEvaluationContext, House], dg.RunRequest | dg.SkipReason]
+"""One look of a sensor at an installation."""
+
 
 def newest_session(house: House, spec: MarketSpec) -> date | None:
     """Last session in the published golden bars of a market."""
@@ -44,17 +48,7 @@ def is_late(spec: MarketSpec, newest: date | None, now: datetime) -> date | None
 def freshness(spec: MarketSpec) -> dg.SensorDefinition:
     """Ask again for a market whose last session is late, a few times a day."""
 
-    @dg.sensor(
-        name=f"{spec.code}_freshness",
-        job_name=job_name(spec),
-        minimum_interval_seconds=600,
-        description=f"Refreshes {spec.name} when a session is missing four hours after its close.",
-        default_status=dg.DefaultSensorStatus.STOPPED,
-    )
-    def sensor(
-        context: dg.SensorEvaluationContext, warehouse: dg.ResourceParam[WarehouseResource]
-    ) -> dg.RunRequest | dg.SkipReason:
-        house = warehouse.house
+    def look(context: dg.SensorEvaluationContext, house: House) -> dg.RunRequest | dg.SkipReason:
         now = house.clock()
         names = [name for name in house.providers_of(spec) if not house.parser(name).capabilities().immutable]
         if not names:
@@ -67,23 +61,32 @@ def freshness(spec: MarketSpec) -> dg.SensorDefinition:
         key = f"late-{late}-{now.date()}-{attempt}"
         return refresh_request(spec, names, late.replace(day=1).isoformat(), key, "sensor")
 
+    about = f"Refreshes {spec.name} when a session is missing four hours after its close."
+    return _sensor(f"{spec.code}_freshness", job_name(spec), 600, about, look)
+
+
+def _sensor(name: str, job: str, seconds: int, about: str, look: Look) -> dg.SensorDefinition:
+    """A sensor that people switch on; it looks at the installation at most every so many seconds."""
+
+    @dg.sensor(
+        name=name,
+        job_name=job,
+        minimum_interval_seconds=seconds,
+        description=about,
+        default_status=dg.DefaultSensorStatus.STOPPED,
+    )
+    def sensor(
+        context: dg.SensorEvaluationContext, warehouse: dg.ResourceParam[WarehouseResource]
+    ) -> dg.RunRequest | dg.SkipReason:
+        return look(context, warehouse.house)
+
     return sensor
 
 
 def dropped_files(spec: MarketSpec) -> dg.SensorDefinition:
     """Import what is dropped into the inbox."""
 
-    @dg.sensor(
-        name=f"{spec.code}_inbox",
-        job_name=job_name(spec),
-        minimum_interval_seconds=30,
-        description=f"Imports files for {spec.name} that are dropped into <data>/inbox with a mapping beside them.",
-        default_status=dg.DefaultSensorStatus.STOPPED,
-    )
-    def sensor(
-        context: dg.SensorEvaluationContext, warehouse: dg.ResourceParam[WarehouseResource]
-    ) -> dg.RunRequest | dg.SkipReason:
-        house = warehouse.house
+    def look(context: dg.SensorEvaluationContext, house: House) -> dg.RunRequest | dg.SkipReason:
         found = [path for path, _ in waiting(house, spec)]
         if not found:
             return dg.SkipReason(f"nothing for {spec.name} in {inbox(house)}")
@@ -92,23 +95,14 @@ def dropped_files(spec: MarketSpec) -> dg.SensorDefinition:
         month = spec.today(house.clock()).replace(day=1).isoformat()
         return refresh_request(spec, ["files"], month, key, "inbox")
 
-    return sensor
+    about = f"Imports files for {spec.name} that are dropped into <data>/inbox with a mapping beside them."
+    return _sensor(f"{spec.code}_inbox", job_name(spec), 30, about, look)
 
 
 def perishing(spec: MarketSpec) -> dg.SensorDefinition:
     """Warn, and fetch, before quotes and ticks can no longer be asked for."""
 
-    @dg.sensor(
-        name=f"{spec.code}_perishing",
-        job_name=beside_name(spec),
-        minimum_interval_seconds=900,
-        description=f"Fetches quotes and ticks of {spec.name} when half of the time they can be asked for is over.",
-        default_status=dg.DefaultSensorStatus.STOPPED,
-    )
-    def sensor(
-        context: dg.SensorEvaluationContext, warehouse: dg.ResourceParam[WarehouseResource]
-    ) -> dg.RunRequest | dg.SkipReason:
-        house = warehouse.house
+    def look(context: dg.SensorEvaluationContext, house: House) -> dg.RunRequest | dg.SkipReason:
         names = [name for name in house.providers_of(spec) if _keeps_briefly(name)]
         if not names:
             return dg.SkipReason("no provider of scheduled runs has quotes or ticks")
@@ -132,7 +126,8 @@ def perishing(spec: MarketSpec) -> dg.SensorDefinition:
             run_key=key, asset_selection=beside_keys(spec, names), tags={TRIGGER_TAG: "sensor", "market": spec.code}
         )
 
-    return sensor
+    about = f"Fetches quotes and ticks of {spec.name} when half of the time they can be asked for is over."
+    return _sensor(f"{spec.code}_perishing", beside_name(spec), 900, about, look)
 
 
 def _keeps_briefly(provider: str) -> bool:

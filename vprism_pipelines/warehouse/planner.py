@@ -178,7 +178,7 @@ def plan(house: House, goal: Goal) -> Plan:
 
 
 def record_perishing(connection: duckdb.DuckDBPyConnection, made: Plan, run_id: str) -> None:
-    """Keep the hours left for perishable data in `quality.metrics`, as `perishing_<dataset>`."""
+    """Keep the hours left for perishable data in `quality.metrics`, as `perishing_<dataset>`; once for a run."""
     rows = [
         {
             "date": made.goal.spec.today(made.made_at),
@@ -193,6 +193,9 @@ def record_perishing(connection: duckdb.DuckDBPyConnection, made: Plan, run_id: 
         for leg in made.legs
         if leg.closes
     ]
+    connection.execute(
+        f"DELETE FROM {METRICS.full_name} WHERE run_id = ? AND starts_with(metric, 'perishing_')", [run_id]
+    )
     insert(connection, METRICS, pl.DataFrame(rows, schema=METRICS.polars_schema))
 
 
