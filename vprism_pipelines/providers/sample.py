@@ -48,6 +48,7 @@ _COLUMNS: Final[Mapping[str, tuple[str, pl.DataType]]] = {
 }
 _ADJUSTED_DECIMALS: Final = 9  # correct ones: the source gives about 14 significant digits
 _NOW: Final = partial(datetime.now, UTC)
+_HINT: Final = "reinstall the package, or restore data/sample in a clone"
 _CAPABILITIES: Final = Capabilities(
     name="sample",
     title="Bundled US history (Quandl WIKI)",
@@ -181,17 +182,16 @@ class SampleProvider:
 
 
 def _table(payload: Payload) -> pl.DataFrame:
-    hint = "reinstall the package, or restore data/sample in a clone"
     table = parquet.read(payload.body)
     if table.schema != {name: dtype for name, (_, dtype) in _COLUMNS.items()}:
-        raise Malformed(f"the sample has columns {', '.join(table.columns)[:80]!r}", hint=hint)
+        raise Malformed(f"the sample has columns {', '.join(table.columns)[:80]!r}", hint=_HINT)
     numbers = pl.all_horizontal(pl.col(pl.Float64, pl.Int64) >= 0)
     finite = pl.all_horizontal(pl.col(pl.Float64).is_finite())
     dated = pl.col("date").is_between(date(1900, 1, 1), date(2200, 1, 1))  # polars panics on dates beyond its range
     if not table.select(
         (numbers & finite & dated & pl.col("symbol").is_not_null()).fill_null(value=False).all()
     ).item():
-        raise Malformed("the sample holds values that are no market data", hint=hint)
+        raise Malformed("the sample holds values that are no market data", hint=_HINT)
     return table.rename({name: ours for name, (ours, _) in _COLUMNS.items()}).with_row_index("row")
 
 
@@ -217,6 +217,8 @@ def _events(table: pl.DataFrame) -> pl.DataFrame:
     """Actions that explain the adjusted closes of the whole history, as rows of the raw frame."""
     history = table.select("session", "close", "adj_close", symbol="raw_symbol")
     events = infer_actions(history, _ADJUSTED_DECIMALS, convention="ex_close", currency=US.currency).events
+    if not all(terms.is_finite().all() for terms in events.select(pl.col(pl.Float64))):
+        raise Malformed("the sample holds adjusted closes that no action explains", hint=_HINT)
     return (
         events.rename({"symbol": "raw_symbol"})
         .drop("provider")

@@ -49,6 +49,7 @@ _TABLES: Final[Mapping[Dataset, Mapping[str, tuple[str, pl.DataType]]]] = Mappin
 )
 """Column -> our name and its type, for each table in the order of the text."""
 
+_NAMING: Final = ("code", "date", "ex_date", "event")  # no row is without these
 _HINT: Final = "replay the archived payload to see what came; only the simulated exchange writes this format"
 
 
@@ -93,6 +94,8 @@ def _table(name: Dataset, text: str) -> pl.DataFrame:
     except (pl.exceptions.PolarsError, pl.exceptions.PanicException) as error:
         # polars panics on some damaged numbers; a panic is no Exception, and would end the process.
         raise Malformed(f"the table of {name} is damaged: {str(error)[:120]}", hint=_HINT) from error
+    if any(frame[column].null_count() for column in _NAMING if column in columns):
+        raise Malformed(f"the table of {name} has a row that does not say what it is about", hint=_HINT)
     if not all(cells.is_finite().all() for cells in frame.select(pl.col(pl.Float64))):
         raise Malformed(f"the table of {name} holds a number that is not finite", hint=_HINT)
     return frame.rename({column: ours for column, (ours, _) in columns.items()})

@@ -26,6 +26,8 @@ _BY_SECOND: Final = pl.col("session").cast(pl.Datetime("us")).dt.replace_time_zo
 _LAST_SECOND: Final = int(datetime(2200, 1, 1, tzinfo=VN.zone).timestamp())  # polars panics on dates beyond its range
 _HINT: Final = "replay the archived payload to see what came; only the simulated exchange writes this format"
 
+_COLUMNS: Final[Mapping[str, pl.DataType]] = {"t": pl.Int64(), **dict.fromkeys(_ARRAYS.values(), pl.Float64())}
+
 
 def write(bars: pl.DataFrame) -> bytes:
     """The text of bars as `views.rebased` gives them; no rows are `no_data`."""
@@ -61,15 +63,21 @@ def _company(company: Mapping[str, Any]) -> pl.DataFrame:
     try:
         frame = pl.DataFrame(
             {"t": company["t"], **{name: company[short] for short, name in _ARRAYS.items()}},
-            schema={"t": pl.Int64, **dict.fromkeys(_ARRAYS.values(), pl.Float64)},
+            schema=_COLUMNS,
             strict=True,
         )
+        if frame.schema != _COLUMNS:  # an object among numbers makes a column of objects
+            raise TypeError("not all of them are numbers")
         frame = frame.with_columns(
             raw_symbol=pl.lit(company["ticker"], dtype=pl.String), exchange=pl.lit(company["floor"], dtype=pl.String)
         )
     except (KeyError, TypeError, ValueError, OverflowError, pl.exceptions.PolarsError) as error:
         raise Malformed(f"a company is not told in arrays: {str(error)[:120]}", hint=_HINT) from error
-    if not frame["t"].is_between(0, _LAST_SECOND).all():
+    if not all(frame[name].is_finite().all() for name in _ARRAYS.values()):  # 1e999 is infinity
+        raise Malformed("a company has values that are not finite", hint=_HINT)
+    if frame["raw_symbol"].null_count():
+        raise Malformed("a company has no ticker", hint=_HINT)
+    if not frame["t"].is_between(0, _LAST_SECOND).fill_null(value=False).all():
         raise Malformed("a company has times that are none", hint=_HINT)
     day = pl.from_epoch("t", "s").dt.replace_time_zone("UTC").dt.convert_time_zone(VN.timezone).dt.date()
     return frame.select("raw_symbol", day.alias("session"), *_ARRAYS.values(), "exchange")
