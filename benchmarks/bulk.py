@@ -103,8 +103,11 @@ def simulated(folder: Path, rows: int) -> list[tuple[Path, Mapping]]:
 
     Where there are not so many companies, they are followed from 2003 on.
     """
-    start = next((day for day in SESSIONS_START if _companies(rows, day) <= CAPACITY), SESSIONS_START[-1])
-    symbols = Exchange(7, min(CAPACITY, _companies(rows, start)), start, SESSIONS_END).symbols
+    start, companies = next(
+        ((day, count) for day in SESSIONS_START if (count := _companies(rows, day)) <= CAPACITY),
+        (SESSIONS_START[-1], CAPACITY),
+    )
+    symbols = Exchange(7, companies, start, SESSIONS_END).symbols
     files = []
     for first in range(0, len(symbols), FILE_COMPANIES):
         bars = Exchange(7, symbols[first : first + FILE_COMPANIES], start, SESSIONS_END).bars()

@@ -6,6 +6,7 @@ import math
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import duckdb
 import polars as pl
 import pytest
 from hypothesis import given, settings
@@ -15,6 +16,7 @@ from tests.histories import PROVIDERS, assert_equals_rebuilt
 from tests.house import DAYS, US, Bench, action, answer, bar
 from vprism_pipelines.market.indicators import LOOKBACK
 from vprism_pipelines.warehouse import across, analytics
+from vprism_pipelines.warehouse.building import insert
 from vprism_pipelines.warehouse.indicator_tables import DAILY
 from vprism_pipelines.warehouse.lake import Lake
 
@@ -241,3 +243,10 @@ def test_blocks_of_symbols_are_computed_like_all_at_once(bench: Bench, monkeypat
     assert built(bench)["written"] == 120
     monkeypatch.undo()
     assert_equals_rebuilt(bench)
+
+
+def test_an_insert_that_fails_says_why(bench: Bench) -> None:
+    nobody = pl.DataFrame(schema=DAILY.polars_schema).clear(1)
+    bench.connection.execute("BEGIN")
+    with pytest.raises(duckdb.ConstraintException, match="symbol"):
+        insert(bench.connection, DAILY, nobody)

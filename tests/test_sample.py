@@ -211,6 +211,17 @@ def test_a_damaged_file_is_a_typed_error_or_still_keeps_the_contract(at: int, ju
     assert violations(tables.RAW_BARS, parsed.frames["bars"]).is_empty()
 
 
+@pytest.mark.parametrize("wrong", [float("inf"), 1e308])
+def test_adjusted_closes_that_no_cash_explains_are_refused(wrong: float) -> None:
+    answer = asked("IBM")
+    table = pl.read_parquet(answer.body)
+    newest = pl.int_range(pl.len()) == table.height - 1
+    buffer = io.BytesIO()
+    table.with_columns(pl.when(newest).then(wrong).otherwise("Adj Close").alias("Adj Close")).write_parquet(buffer)
+    with pytest.raises(Malformed):
+        SAMPLE.parse(Payload(answer.request, 200, buffer.getvalue(), NOW))
+
+
 def test_the_readme_states_the_hash_of_the_file() -> None:
     digest = hashlib.sha256(sample_file().read_bytes()).hexdigest()
     assert digest in (ROOT / "data" / "sample" / "README.md").read_text()

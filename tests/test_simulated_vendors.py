@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import socket
 from datetime import UTC, date, datetime, timedelta
 
@@ -12,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vprism_pipelines import tables
-from vprism_pipelines.errors import InvalidInput, InvalidRange, NoData, NotFound, ProviderError, Unavailable
+from vprism_pipelines.errors import InvalidInput, InvalidRange, Malformed, NoData, NotFound, ProviderError, Unavailable
 from vprism_pipelines.market.calendars import calendar
 from vprism_pipelines.market.spec import VN
 from vprism_pipelines.providers.base import Dataset, Parsed, Payload, Provider, Request, empty_raw
@@ -214,6 +215,34 @@ def test_a_damaged_answer_is_a_typed_error_or_keeps_the_contract(
     except ProviderError:
         return
     assert violations(tables.RAW_BARS, parsed.frames["bars"]).is_empty()
+
+
+@pytest.mark.parametrize(
+    ("vendor", "column", "nothing"),
+    [
+        (SimulatedProvider, r"(?m)^Z0A(?=,)", ""),
+        (SimulatedProvider, r"(?m)(?<=^Z0A,)[0-9-]+", ""),
+        (SimulatedBProvider, '"Z0A"', "null"),
+    ],
+)
+def test_rows_that_do_not_say_what_they_are_about_are_refused(vendor: Vendor, column: str, nothing: str) -> None:
+    payload = pull(vendor, symbols=["VN:STOCK:Z0A"])[0]
+    assert provider(vendor).parse(payload).frames
+    nameless = re.sub(column, nothing, payload.body.decode(), count=1)
+    assert nameless.encode() != payload.body
+    with pytest.raises(Malformed):
+        provider(vendor).parse(Payload(payload.request, 200, nameless.encode(), NOW))
+
+
+@pytest.mark.parametrize("wrong", ["1e999", "-1e999", "{}", '"12"', "[1]"])
+def test_b_numbers_that_are_none_are_refused(wrong: str) -> None:
+    (payload,) = pull(SimulatedBProvider, date(2025, 6, 2), date(2025, 6, 16), symbols=["VN:STOCK:Z0A"])
+    sound = payload.body.decode()
+    for array in ("o", "h", "l", "c", "v"):
+        damaged = re.sub(rf'("{array}":\s*\[)[^,\]]+', rf"\g<1>{wrong}", sound, count=1)
+        assert damaged != sound
+        with pytest.raises(Malformed):
+            provider(SimulatedBProvider).parse(Payload(payload.request, 200, damaged.encode(), NOW))
 
 
 # --- vendor A --------------------------------------------------------------------------------------------------------

@@ -156,18 +156,16 @@ def build(node: Node, body: Body) -> dg.AssetsDefinition:
             if again and unattended:
                 raise dg.RetryRequested(FETCH_RETRIES, RETRY_SECONDS * 2**context.retry_number) from error
             raise failure(error) from error
-        lineage: dict[str, Any] = dict(column_lineage(node))
-        if (
-            node.monthly
-        ):  # every month of the run is an event of its own: the newest, which people see, tells it for all
+        lineage = column_lineage(node)
+        # Every month of a run is an event of its own: the newest, which people see, tells the lineage for all of them.
+        if node.monthly:
             context.add_asset_metadata(lineage, partition_key=context.partition_key_range.end)
-            lineage = {}
         yield dg.MaterializeResult(
             asset_key=node.asset_key,
             metadata={
                 "dagster/row_count": outcome.rows,
                 "seconds": round(time.perf_counter() - started, 3),
-                **lineage,
+                **({} if node.monthly else lineage),
                 **outcome.metadata,
             },
             check_results=[check_result(node, measurement) for measurement in outcome.measurements],

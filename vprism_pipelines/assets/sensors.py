@@ -65,24 +65,6 @@ def freshness(spec: MarketSpec) -> dg.SensorDefinition:
     return _sensor(f"{spec.code}_freshness", job_name(spec), 600, about, look)
 
 
-def _sensor(name: str, job: str, seconds: int, about: str, look: Look) -> dg.SensorDefinition:
-    """A sensor that people switch on; it looks at the installation at most every so many seconds."""
-
-    @dg.sensor(
-        name=name,
-        job_name=job,
-        minimum_interval_seconds=seconds,
-        description=about,
-        default_status=dg.DefaultSensorStatus.STOPPED,
-    )
-    def sensor(
-        context: dg.SensorEvaluationContext, warehouse: dg.ResourceParam[WarehouseResource]
-    ) -> dg.RunRequest | dg.SkipReason:
-        return look(context, warehouse.house)
-
-    return sensor
-
-
 def dropped_files(spec: MarketSpec) -> dg.SensorDefinition:
     """Import what is dropped into the inbox."""
 
@@ -113,21 +95,38 @@ def perishing(spec: MarketSpec) -> dg.SensorDefinition:
                 return dg.SkipReason("nothing is about to perish")
             key = _alert(made)
             if key != context.cursor:
+                text = f"{spec.name}: {'; '.join(made.warnings)}"
                 with house.warehouse.transaction() as connection:
                     record_perishing(connection, made, key)
+                context.log.warning("%s", text)
+                _tell(house, {"text": text, "market": spec.code})
+                context.update_cursor(key)
         except WarehouseLocked:
             return dg.SkipReason("a run is writing; the next look comes soon")
-        if key != context.cursor:
-            text = f"{spec.name}: {'; '.join(made.warnings)}"
-            context.log.warning("%s", text)
-            _tell(house, {"text": text, "market": spec.code})
-            context.update_cursor(key)
         return dg.RunRequest(
             run_key=key, asset_selection=beside_keys(spec, names), tags={TRIGGER_TAG: "sensor", "market": spec.code}
         )
 
     about = f"Fetches quotes and ticks of {spec.name} when half of the time they can be asked for is over."
     return _sensor(f"{spec.code}_perishing", beside_name(spec), 900, about, look)
+
+
+def _sensor(name: str, job: str, seconds: int, about: str, look: Look) -> dg.SensorDefinition:
+    """A sensor that people switch on; it looks at the installation at most every so many seconds."""
+
+    @dg.sensor(
+        name=name,
+        job_name=job,
+        minimum_interval_seconds=seconds,
+        description=about,
+        default_status=dg.DefaultSensorStatus.STOPPED,
+    )
+    def sensor(
+        context: dg.SensorEvaluationContext, warehouse: dg.ResourceParam[WarehouseResource]
+    ) -> dg.RunRequest | dg.SkipReason:
+        return look(context, warehouse.house)
+
+    return sensor
 
 
 def _keeps_briefly(provider: str) -> bool:
@@ -137,7 +136,7 @@ def _keeps_briefly(provider: str) -> bool:
 
 def _alert(made: Plan) -> str:
     """One name for as long as the same data is about to perish, and another once it cannot be had in time."""
-    due = min((leg for leg in made.legs if leg.warning and leg.closes), key=lambda leg: leg.closes or made.made_at)
+    due = next(leg for leg in made.legs if leg.warning)  # what perishes first stands first
     return f"perishing-{due.provider}-{due.dataset}-{due.closes:%Y-%m-%dT%H:%M}-{due.urgency.value}"
 
 

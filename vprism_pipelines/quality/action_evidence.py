@@ -12,8 +12,9 @@ from functools import partial
 
 import polars as pl
 
-from vprism_pipelines.market.rules import band, reference_basis, tick, venue
+from vprism_pipelines.market.rules import band, reference_basis, tick
 from vprism_pipelines.market.spec import MarketSpec
+from vprism_pipelines.quality.venues import with_venues
 
 __all__ = ["LEAST_STEP", "gaps", "rebased_steps", "series_steps", "weigh"]
 
@@ -45,7 +46,7 @@ def series_steps(adjusted: pl.DataFrame) -> pl.DataFrame:
     """
     sound = [(pl.col(name).is_finite() & (pl.col(name) > 0)).fill_null(value=False) for name in ("close", "adj_close")]
     traded = pl.col("traded").fill_null(value=True) if "traded" in adjusted.columns else pl.lit(value=True)
-    rows = adjusted.filter(traded, *sound).with_columns(_coded(adjusted, "symbol")).sort(*SERIES, "session")
+    rows = adjusted.filter(traded, *sound).with_columns(_coded(adjusted)).sort(*SERIES, "session")
     factor = pl.col("adj_close") / pl.col("close")
     half = pl.col("provider").replace_strict(_half_units(rows), default=0.0, return_dtype=pl.Float64)
     rows = rows.with_columns(factor=factor, half=half / pl.col("adj_close"))
@@ -122,7 +123,7 @@ def gaps(bars: pl.DataFrame) -> pl.DataFrame:
     """
     columns = ["symbol", "session", "exchange", "open", "high", "low", "close"]
     traded = bars.filter(pl.col("traded").fill_null(value=True), pl.col("close") > 0).select(columns)
-    traded = traded.with_columns(_coded(bars, "symbol")).sort("symbol", "session")
+    traded = traded.with_columns(_coded(bars)).sort("symbol", "session")
     previous = partial(_beside, by=1, key=["symbol"])
     opening = pl.when(pl.col("open") > 0).then("open").otherwise("close")
     rows = traded.with_columns(
@@ -155,9 +156,9 @@ def _beside(name: str, by: int, key: Sequence[str]) -> pl.Expr:
     return pl.when(same).then(pl.col(name).shift(by))
 
 
-def _coded(rows: pl.DataFrame, column: str) -> pl.Expr:
-    """Names as codes of the same order: several times faster to sort, shift and group by."""
-    return pl.col(column).cast(pl.Enum(rows[column].unique().sort()))
+def _coded(rows: pl.DataFrame) -> pl.Expr:
+    """Symbols as codes of the same order: several times faster to sort, shift and group by."""
+    return pl.col("symbol").cast(pl.Enum(rows["symbol"].unique().sort()))
 
 
 def weigh(rows: pl.DataFrame, multipliers: Sequence[str], market: MarketSpec) -> pl.DataFrame:
@@ -174,11 +175,7 @@ def weigh(rows: pl.DataFrame, multipliers: Sequence[str], market: MarketSpec) ->
         and `limit`, the greatest move allowed
         (fraction; null: none is known).
     """
-    facts = rows.with_columns(
-        venue=venue(pl.col("symbol"), pl.col("exchange")),
-        asset=pl.col("symbol").str.split(":").list.get(1, null_on_oob=True).fill_null("STOCK"),
-        idle=(pl.col("session") - pl.col("before")).dt.total_days() > IDLE_DAYS,
-    )
+    facts = with_venues(rows).with_columns(idle=(pl.col("session") - pl.col("before")).dt.total_days() > IDLE_DAYS)
     at = (pl.col("venue"), pl.col("session"))
     known = band(*at, asset=pl.col("asset"))
     widest = pl.max_horizontal(

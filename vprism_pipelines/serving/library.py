@@ -187,11 +187,12 @@ class Library:
         if as_of is not None:
             believed = self._believed(chosen, instant(as_of), basis)
             return believed.filter(pl.col("session").is_between(first, last))
-        # One name is looked for faster than a range of them; of several, the range is tested first.
-        among = "symbol BETWEEN $low AND $high AND list_contains($symbols, symbol)"
-        asked: dict[str, object] = {"symbols": chosen, "low": min(chosen, default=""), "high": max(chosen, default="")}
-        if len(chosen) == 1:
+        asked: dict[str, object]
+        if len(chosen) == 1:  # an equality is tested several times faster than a range
             among, asked = "symbol = $symbol", {"symbol": chosen[0]}
+        else:  # the range first, because it reaches the table below the view
+            among = "symbol BETWEEN $low AND $high AND list_contains($symbols, symbol)"
+            asked = {"symbols": chosen, "low": min(chosen, default=""), "high": max(chosen, default="")}
         return self.sql(
             f"""SELECT {", ".join(_BARS)} FROM {_AS_TRADED if basis == "raw" else "golden.adjusted_bars"}
                 WHERE {among} AND session BETWEEN $first AND $last AND basis = $basis

@@ -119,10 +119,9 @@ def one_thread(connection: duckdb.DuckDBPyConnection) -> Iterator[None]:
     """Let one thread append: several take twice its time, and leave smaller pieces in a larger file."""
     threads = scalar(connection, "SELECT current_setting('threads')")
     connection.execute("SET threads = 1")
-    try:
-        yield
-    finally:
-        connection.execute(f"SET threads = {threads}")
+    yield
+    # Not after a failure: the transaction is over then, and DuckDB would say that in place of what went wrong.
+    connection.execute(f"SET threads = {threads}")
 
 
 def replace_differing(connection: duckdb.DuckDBPyConnection, table: Table, view: str, scope: str) -> int:

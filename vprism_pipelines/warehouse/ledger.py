@@ -128,7 +128,7 @@ def _heard(connection: duckdb.DuckDBPyConnection, ledger: Ledger) -> bool:
     if not scalar(connection, f"SELECT count(*) FROM (FROM {table} WHERE {speaking} LIMIT 1)"):
         return False
     found = f"FROM {table} AS t SEMI JOIN incoming USING ({key}) {_bounds(ledger, 'incoming')} LIMIT 1"
-    return (scalar(connection, f"SELECT count(*) FROM ({found})") or 0) > 0
+    return bool(scalar(connection, f"SELECT count(*) FROM ({found})"))
 
 
 def _drop_believed(connection: duckdb.DuckDBPyConnection, ledger: Ledger) -> int:
@@ -252,7 +252,7 @@ def _prove(connection: duckdb.DuckDBPyConnection, table: str, expected: int) -> 
 def _coincide(connection: duckdb.DuckDBPyConnection) -> bool:
     """Whether the chain may hold two readings of one instant; a pull of its own instant is the rule."""
     sources = "SELECT DISTINCT known_from, fetch_id, arriving FROM chain"
-    return (scalar(connection, f"SELECT count(*) - count(DISTINCT known_from) FROM ({sources})") or 0) > 0
+    return bool(scalar(connection, f"SELECT count(*) - count(DISTINCT known_from) FROM ({sources})"))
 
 
 def _store_changes(
