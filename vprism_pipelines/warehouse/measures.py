@@ -11,8 +11,8 @@ import polars as pl
 from vprism_pipelines.market.spec import MarketSpec
 from vprism_pipelines.quality.row_checks import ROW_CHECKS
 from vprism_pipelines.quality.thresholds import DEFAULTS, Thresholds
-from vprism_pipelines.tables import Table
-from vprism_pipelines.warehouse.building import frame, prefix
+from vprism_pipelines.tables import GOLDEN_BARS, Table
+from vprism_pipelines.warehouse.building import copies, frame, prefix
 from vprism_pipelines.warehouse.completeness import coverage, survivorship
 from vprism_pipelines.warehouse.measurement import EVERYBODY, Measurement, record
 from vprism_pipelines.warehouse.sanity import adjustment_steps, date_shifts, index_sanity, revision_rate
@@ -45,11 +45,7 @@ WORST = 100  # rows shown of a check that may fail on millions
 
 def duplicates(connection: duckdb.DuckDBPyConnection, spec: MarketSpec) -> Measurement:
     """Keys of the golden table that occur more than once."""
-    evidence = frame(
-        connection,
-        f"""SELECT symbol, session, count(*) AS copies FROM golden.bars WHERE {prefix(spec)}
-            GROUP BY ALL HAVING count(*) > 1 ORDER BY ALL""",
-    )
+    evidence = copies(connection, GOLDEN_BARS, prefix(spec))
     return Measurement("duplicates", float(evidence.height), evidence)
 
 

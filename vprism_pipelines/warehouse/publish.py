@@ -21,6 +21,7 @@ from vprism_pipelines.tables import Table
 from vprism_pipelines.telemetry import timed
 from vprism_pipelines.telemetry.metrics import PUBLISH_LATENCY
 from vprism_pipelines.warehouse import column_lineage
+from vprism_pipelines.warehouse.building import copies
 from vprism_pipelines.warehouse.clustering import recluster
 from vprism_pipelines.warehouse.schema import LOGICAL, show_lake
 from vprism_pipelines.warehouse.writer import Warehouse
@@ -45,7 +46,7 @@ def content_hash(connection: duckdb.DuckDBPyConnection, tables: tuple[Table, ...
     for table in tables:
         row = connection.execute(
             "SELECT count(*), coalesce(bit_xor(digest), 0), coalesce(sum(digest::HUGEINT), 0)"
-            f" FROM (SELECT hash(t) AS digest FROM {table.full_name} AS t)"
+            f" FROM (SELECT hash({', '.join(table.names)}) AS digest FROM {table.full_name})"
         ).fetchone()
         parts.append(f"{table.full_name}={row}")
     digest = duckdb.connect().execute("SELECT sha256(?)", ["\n".join(parts)]).fetchone()
@@ -95,13 +96,10 @@ def publish(warehouse: Warehouse, run_id: str, now: datetime) -> Published:
 def _prove_keys(connection: duckdb.DuckDBPyConnection) -> None:
     """Uniqueness is guaranteed by how tables are written; this is the proof, before anyone can read the copy."""
     for table in LOGICAL:
-        key = ", ".join(table.key)
-        found = connection.execute(
-            f"SELECT {key}, count(*) FROM {table.full_name} GROUP BY {key} HAVING count(*) > 1 LIMIT 1"
-        ).fetchone()
-        if found:
+        found = copies(connection, table)
+        if found.height:
             raise DataQualityError(
-                f"{table.full_name} has {found[-1]} rows for one key {found[:-1]}",
+                f"{table.full_name} has {found['copies'][0]} rows for one key {found.row(0)[:-1]}",
                 hint="nothing was published; run `vprism rebuild`",
                 table=table.full_name,
             )
