@@ -219,7 +219,9 @@ def _blocks(bars: pl.DataFrame, known: pl.DataFrame) -> Iterator[tuple[pl.DataFr
         counts = _integers(some["rows"])
         rows = bars if some.height == known.height else bars.filter(np.repeat(kind.to_numpy(), known["rows"]))
         ends = np.cumsum(counts)
-        cuts = np.searchsorted(ends, np.arange(size, rows.height, size))
+        threads = pl.thread_pool_size()
+        pieces = -(-rows.height // (size * threads)) * threads  # alike, and as many for each thread
+        cuts = np.searchsorted(ends, rows.height * np.arange(1, pieces) // max(pieces, 1))
         for first, end in pairwise(np.unique([0, *cuts, len(ends)]).tolist()):
             yield rows[int(ends[first] - counts[first]) : int(ends[end - 1])], some[first:end]
 
