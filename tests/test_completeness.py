@@ -175,23 +175,6 @@ def test_an_index_that_moves_against_its_members_is_found_and_ex_dates_are_no_mo
     assert found.evidence["session"].to_list() == [HOSE[31], HOSE[30]], "there and back"
 
 
-def test_adjusted_closes_may_step_at_ex_dates_only_and_by_our_factor(connection: duckdb.DuckDBPyConnection) -> None:
-    days = HOSE[:60]
-
-    def adjusted(symbol: str, step: float) -> pl.DataFrame:
-        close = [20_000.0] * 30 + [10_000.0] * 30
-        theirs = [20_000.0 / step] * 30 + [10_000.0] * 30
-        return bars(symbol, days).with_columns(close=pl.Series(close), adj_close=pl.Series(theirs))
-
-    tell(connection, adjusted(CODES[0], 2.0), adjusted(CODES[1], 1.9), adjusted(CODES[2], 2.0))
-    ours = pl.DataFrame({"symbol": CODES[:2]}).with_columns(
-        ex_date=pl.lit(days[30]), effective_session=pl.lit(days[30]), m=2.0, m_ex_close=2.0
-    )
-    put(connection, FACTOR_STEPS, ours)
-    found = measures.adjustment_steps(connection, VN).evidence.select("symbol", "session", "finding").rows()
-    assert found == [(CODES[1], days[30], "another step"), (CODES[2], days[30], "no event is known")]
-
-
 def test_a_pull_that_restates_many_symbols_at_once_is_a_warning(connection: duckdb.DuckDBPyConnection) -> None:
     tell(connection, *(bars(code, HOSE[:50]) for code in CODES))
     assert measures.revision_rate(connection, VN).value == 0

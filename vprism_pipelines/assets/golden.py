@@ -10,7 +10,7 @@ import polars as pl
 from vprism_pipelines.assets.factory import Outcome, Step, markdown_table
 from vprism_pipelines.market.calendars import HORIZON, calendar
 from vprism_pipelines.providers import registry
-from vprism_pipelines.warehouse import golden, measures
+from vprism_pipelines.warehouse import factor_fit, golden, measures
 from vprism_pipelines.warehouse.golden import Built
 
 
@@ -71,6 +71,7 @@ def factors(step: Step) -> Outcome:
     with step.writing() as (connection, tally):
         built = golden.build_factors(connection, step.market)
         tally.rows, tally.accepted = built.touched, built.written
+        factor_fit.refresh(connection, step.market)
         reproduced = [
             measures.adjusted_close(connection, step.market),
             measures.adjustment_steps(connection, step.market, step.house.thresholds),

@@ -14,12 +14,11 @@ import polars as pl
 
 from vprism_pipelines.market.rules import band, reference_basis, tick
 from vprism_pipelines.market.spec import MarketSpec
+from vprism_pipelines.quality.factors import rounding_unit
 from vprism_pipelines.quality.venues import with_venues
 
 __all__ = ["LEAST_STEP", "gaps", "rebased_steps", "series_steps", "weigh"]
 
-ROUNDING_UNITS = (1000.0, 100.0, 10.0, 1.0, 0.1, 0.01, 1e-3, 1e-4, 1e-5, 1e-6)
-ON_UNIT = 0.99  # share of a provider's adjusted closes that are whole multiples of the unit it rounds to
 FACTOR_NOISE = 2e-4  # relative; two factors rounded to four decimals
 LEAST_STEP = 1e-3  # relative; a smaller step is noise whatever the rounding
 LEAST_SPREAD = 0.005  # of opening gaps; a calmer series is not believed to be
@@ -48,8 +47,9 @@ def series_steps(adjusted: pl.DataFrame) -> pl.DataFrame:
     traded = pl.col("traded").fill_null(value=True) if "traded" in adjusted.columns else pl.lit(value=True)
     rows = adjusted.filter(traded, *sound).with_columns(_coded(adjusted)).sort(*SERIES, "session")
     factor = pl.col("adj_close") / pl.col("close")
-    half = pl.col("provider").replace_strict(_half_units(rows), default=0.0, return_dtype=pl.Float64)
-    rows = rows.with_columns(factor=factor, half=half / pl.col("adj_close"))
+    units = rows.group_by("provider").agg(unit=rounding_unit(pl.col("adj_close")))
+    half = pl.col("unit") / 2 / pl.col("adj_close")
+    rows = rows.join(units, on="provider", maintain_order="left").with_columns(factor=factor, half=half)
     before, after = (_beside("factor", by, SERIES) for by in (1, -1))
     slack = LEAST_STEP + 2 * pl.col("half")
     alone = [((pl.col("factor") / other - 1).abs() > slack) for other in (before, after)]
@@ -97,17 +97,6 @@ def rebased_steps(rebases: pl.DataFrame, series: pl.DataFrame) -> pl.DataFrame:
             moved=pl.lit(value=True),
         )
     )
-
-
-def _half_units(rows: pl.DataFrame) -> dict[str, float]:
-    """Half of the unit that each provider rounds its adjusted closes to."""
-    multiple = [
-        (((pl.col("adj_close") / unit) - (pl.col("adj_close") / unit).round()).abs() < 1e-6).mean().alias(str(unit))
-        for unit in ROUNDING_UNITS
-    ]
-    shares = rows.group_by("provider").agg(multiple)
-    unit = pl.coalesce(pl.when(pl.col(str(unit)) >= ON_UNIT).then(unit) for unit in ROUNDING_UNITS).fill_null(0.0)
-    return dict(shares.select("provider", unit / 2).iter_rows())
 
 
 def gaps(bars: pl.DataFrame) -> pl.DataFrame:

@@ -107,7 +107,13 @@ DATASET_CHECKS: Mapping[str, Check] = MappingProxyType(
             Check("D10", "rejection_rate", "share of the newest rows that were quarantined", 0.01, 0.05),
             Check("D11", "calendar_horizon", "days by which the calendar falls short of 45 days ahead", 1, None),
             Check("P1", "contract", "rows that break the table's contract", None, 1, blocks=True),
-            Check("A1", "adjusted_close", "rows on which our factors miss a provider's adjusted close", 1, None),
+            Check(
+                "A1",
+                "adjusted_close",
+                "bars on which our factors miss a provider's adjusted close, beyond its rounding",
+                1,
+                None,
+            ),
             Check(
                 "A2", "declared_actions", "open proposals about corporate actions of confidence 0.9 or more", 1, None
             ),

@@ -1,13 +1,15 @@
-"""Our adjustment factors against those a provider's own adjusted closes imply, ex-date by ex-date."""
+"""Our adjustment factors against a provider's own adjusted closes: bar by bar, step by step, ex-date by ex-date."""
 
 from __future__ import annotations
+
+from dataclasses import dataclass
 
 import polars as pl
 
 from vprism_pipelines.market.adjustment import STEPS
 from vprism_pipelines.quality.alignment import require_columns
 
-__all__ = ["factor_agreement"]
+__all__ = ["Reproduction", "factor_agreement", "reproduction", "rounding_unit"]
 
 KEY = ["symbol", "session"]
 RATIO_DIGITS = 12
@@ -16,6 +18,121 @@ AGREEMENT = 1e-3  # relative; providers round factors to four decimals and price
 NEARBY_BARS = 5  # within which the same step counts as dated otherwise
 OTHER_CLOSE = 0.05  # relative; how far another previous close (an average, an older trade) may lie
 ROUNDED_TERMS = 0.01  # relative; announced ratios against those carried out
+CONVENTIONS = ("prev_close", "ex_close")
+EXACT = 1e-6  # currency, and relative: what published digits and our sums of floats may differ by
+STEP = 1e-4  # of the logarithm, from which on adjusted / raw moves
+ROUNDING_UNITS = (1000.0, 100.0, 10.0, 1.0, 0.1, 0.01, 1e-3, 1e-4, 1e-5, 1e-6)
+ON_UNIT = 0.99  # share of the prices that are whole multiples of the unit they are rounded to
+
+
+@dataclass(frozen=True, slots=True)
+class Reproduction:
+    """How our factors come out beside one provider's adjusted closes.
+
+    Attributes:
+        fit: `tables.FACTOR_FIT` without `provider`.
+        steps: `tables.ADJUSTMENT_STEPS` without `provider`.
+    """
+
+    fit: pl.DataFrame
+    steps: pl.DataFrame
+
+
+def reproduction(bars: pl.DataFrame, factors: pl.DataFrame) -> Reproduction:
+    """What our factors make of raw closes, against what a provider publishes as adjusted.
+
+    A provider's series is anchored anywhere: events before its first bar or after its last are one constant, taken
+    from the bar whose adjusted close has the most digits. Between ex-dates its factor is constant but for rounding;
+    on one it moves as ours does, on the convention of the previous close or of the ex-date's own.
+
+    Args:
+        bars: Of one provider, sorted: symbol, session, close (raw), adj_close, both positive.
+        factors: symbol, effective_session, hfq, hfq_ex_close (`golden.factors_cumulative`), sorted.
+    """
+    named = bars["symbol"].unique().sort()
+    coded = pl.col("symbol").cast(pl.Enum(named), strict=False)  # several times faster than names
+    ours = dict(zip(CONVENTIONS, ("hfq", "hfq_ex_close"), strict=True))
+    rows = (
+        bars.with_columns(coded)
+        .join_asof(
+            factors.with_columns(coded).drop_nulls("symbol"),
+            left_on="session",
+            right_on="effective_session",
+            by="symbol",
+            check_sortedness=False,  # within a symbol they are
+        )
+        .select(*KEY, "close", "adj_close", **{name: pl.col(factor).fill_null(1.0) for name, factor in ours.items()})
+    )
+    told = rows.group_by("symbol", maintain_order=True).agg(
+        bars=pl.len().cast(pl.Int64), unit=rounding_unit(pl.col("adj_close")), largest=pl.col("adj_close").max()
+    )
+    rows = rows.join(told.select("symbol", "largest", half=pl.col("unit") / 2), on="symbol", maintain_order="left")
+    fit = _fit(rows).join(told.drop("largest"), on="symbol", maintain_order="left")
+    text = pl.col("symbol").cast(pl.String)
+    return Reproduction(fit.with_columns(text), _odd_steps(rows).with_columns(text))
+
+
+def rounding_unit(prices: pl.Expr) -> pl.Expr:
+    """Of a group of prices: the largest unit that nearly all are whole multiples of; 0: none that shows."""
+    whole = {unit: ((prices / unit - (prices / unit).round()).abs() < EXACT).mean() for unit in ROUNDING_UNITS}
+    return pl.coalesce(pl.when(share >= ON_UNIT).then(unit) for unit, share in whole.items()).fill_null(0.0)
+
+
+def _fit(rows: pl.DataFrame) -> pl.DataFrame:
+    """symbol, convention, missed, and the bar missed by most: session, close, published, missed_by."""
+    published = pl.col("adj_close")
+    # As exact as the largest adjusted close, which the anchor is taken from, and so are all that rest on it.
+    slack = pl.col("half") * (1 + published / pl.col("largest")) + EXACT * (1 + published)
+    ours = {name: pl.col("close") * pl.col(name) for name in CONVENTIONS}
+    ratios = rows.select("symbol", "adj_close", **{name: published / price for name, price in ours.items()})
+    anchors = ratios.group_by("symbol", maintain_order=True).agg(
+        pl.col(name).get(published.arg_max()).alias(f"anchor_{name}") for name in CONVENTIONS
+    )
+    rows = rows.join(anchors, on="symbol", maintain_order="left").select(
+        *KEY,
+        "close",
+        slack=slack,
+        published="adj_close",
+        **{name: (price * pl.col(f"anchor_{name}") - published).abs() for name, price in ours.items()},
+    )
+    nearer = (
+        rows.group_by("symbol", maintain_order=True)
+        .agg(pl.col(*CONVENTIONS).sum())
+        .select("symbol", ex_close_is_nearer=pl.col("ex_close") <= pl.col("prev_close"))
+    )
+    off = pl.when("ex_close_is_nearer").then(pl.col("ex_close")).otherwise(pl.col("prev_close"))
+    rows = rows.join(nearer, on="symbol", maintain_order="left").with_columns(
+        missed_by=pl.when(off > pl.col("slack")).then(off)
+    )
+    worst = pl.col("missed_by").arg_max()
+    return rows.group_by("symbol", maintain_order=True).agg(
+        pl.col("missed_by").count().cast(pl.Int64).alias("missed"),
+        *(pl.col(name).get(worst, null_on_oob=True) for name in ("session", "close", "published")),
+        pl.col("missed_by").max(),
+        pl.when(pl.col("ex_close_is_nearer").first())
+        .then(pl.lit("ex_close"))
+        .otherwise(pl.lit("prev_close"))
+        .alias("convention"),
+    )
+
+
+def _odd_steps(rows: pl.DataFrame) -> pl.DataFrame:
+    """symbol, session, theirs, ours, finding: where the published factor moves and ours does not, or otherwise."""
+    same = pl.col("symbol") == pl.col("symbol").shift(1)
+    published = pl.col("adj_close")
+    factor = published / pl.col("close")
+    slack = STEP + pl.col("half") * (1 / published + 1 / published.shift(1))
+    steps = rows.select(
+        *KEY,
+        slack=slack,
+        theirs=factor / factor.shift(1),
+        **{name: pl.col(name) / pl.col(name).shift(1) for name in CONVENTIONS},
+    ).filter(same)
+    known = pl.any_horizontal(pl.col(name) != 1 for name in CONVENTIONS)
+    off = pl.min_horizontal((pl.col("theirs").log() - pl.col(name).log()).abs() for name in CONVENTIONS)
+    odd = off.round(RATIO_DIGITS) > pl.col("slack") + pl.when(known).then(AGREEMENT).otherwise(0.0)
+    finding = pl.when(known).then(pl.lit("another step")).otherwise(pl.lit("no event is known"))
+    return steps.filter(odd).select(*KEY, "theirs", ours="prev_close", finding=finding)
 
 
 def factor_agreement(steps: pl.DataFrame, bars: pl.DataFrame, *, tolerance: float = AGREEMENT) -> pl.DataFrame:

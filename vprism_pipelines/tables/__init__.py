@@ -10,6 +10,7 @@ from __future__ import annotations
 from vprism_pipelines.tables.base import POLARS, SESSION, SYMBOL, SYMBOL_PATTERN, Column, Rule, SqlType, Table
 from vprism_pipelines.tables.clean import CLEAN_ACTIONS, CLEAN_BARS, INSTRUMENTS, QUARANTINE, SYMBOL_MAP
 from vprism_pipelines.tables.detective import PROPOSALS
+from vprism_pipelines.tables.factor_fit import ADJUSTMENT_STEPS, FACTOR_FIT
 from vprism_pipelines.tables.failovers import FAILOVERS
 from vprism_pipelines.tables.findings import FINDINGS, RELIABILITY, TRACK_RECORD
 from vprism_pipelines.tables.fundamentals import CLEAN_FUNDAMENTALS, RAW_FUNDAMENTALS
@@ -30,6 +31,7 @@ from vprism_pipelines.tables.revisions import REBASES
 from vprism_pipelines.tables.shadow import ROLES, SHADOW_RUNS
 
 __all__ = [
+    "ADJUSTMENT_STEPS",
     "CLEAN_ACTIONS",
     "CLEAN_BARS",
     "CLEAN_FUNDAMENTALS",
@@ -39,6 +41,7 @@ __all__ = [
     "DIRTY",
     "DRIFT",
     "EVENTS",
+    "FACTOR_FIT",
     "FACTOR_SETS",
     "FACTOR_STEPS",
     "FAILOVERS",
@@ -112,6 +115,8 @@ TABLES: tuple[Table, ...] = (
     PROVIDER_HEALTH,
     FAILOVERS,
     SCORECARD,
+    FACTOR_FIT,
+    ADJUSTMENT_STEPS,
     PROPOSALS,
     SHADOW_RUNS,
     ROLES,

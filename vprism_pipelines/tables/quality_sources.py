@@ -12,6 +12,8 @@ _GROUNDS = (
     "symbol open close known_from quality.findings.ticket quality.findings.jump quality.rebases.ratio"
     " quality.rebases.ex_date golden.adjustment_events.ex_date golden.adjustment_events.event_type "
 ) + " ".join(f"golden.adjustment_events.{name}" for name in TERMS)
+_MULTIPLIERS = "golden.factor_steps.effective_session golden.factor_steps.m golden.factor_steps.m_ex_close"
+_AS_TRADED = tuple(f"clean.bars_ledger.{name}" for name in ("known_to", "price_basis", "provisional"))
 
 QUALITY: Final[Mapping[str, Sources]] = {
     # --- what is believed of providers --------------------------------------------------------------------------------
@@ -191,6 +193,22 @@ QUALITY: Final[Mapping[str, Sources]] = {
             score="session close golden.bars.close golden.sessions.session clean.quarantine.session"
             " quality.findings.quarantined",
         ),
+    },
+    "quality.factor_fit": {
+        **made_of("clean.bars_ledger", "symbol", "provider", unit="adj_close", published="adj_close"),
+        **made_of(
+            "clean.bars_ledger",
+            bars="close adj_close",
+            **dict.fromkeys(
+                ("convention", "missed", "session", "close", "missed_by"), f"session close adj_close {_MULTIPLIERS}"
+            ),
+        ),
+        DECIDES: _AS_TRADED,
+    },
+    "quality.adjustment_steps": {
+        **made_of("clean.bars_ledger", "symbol", "provider", "session", theirs="close adj_close", ours=_MULTIPLIERS),
+        **made_of("clean.bars_ledger", finding=f"close adj_close {_MULTIPLIERS}"),
+        DECIDES: (*_AS_TRADED, "clean.bars_ledger.close", "clean.bars_ledger.adj_close"),
     },
     "quality.shadow_runs": {
         **made_of(

@@ -145,6 +145,7 @@ def _store_factors(
     )
     moved = replace_differing(connection, FACTOR_SETS, "sets_now", _DUE)
     replace_differing(connection, FACTOR_STEPS, "steps_now", _DUE)
+    mark(connection, "factor_fit", f"SELECT symbol, DATE '{date.min}' AS from_session FROM moved")
     connection.unregister("sets_now")
     connection.unregister("steps_now")
     statuses = connection.execute(

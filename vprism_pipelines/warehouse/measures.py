@@ -14,8 +14,9 @@ from vprism_pipelines.quality.thresholds import DEFAULTS, Thresholds
 from vprism_pipelines.tables import GOLDEN_BARS, Table
 from vprism_pipelines.warehouse.building import copies, frame, prefix
 from vprism_pipelines.warehouse.completeness import coverage, survivorship
+from vprism_pipelines.warehouse.factor_fit import adjusted_close, adjustment_steps
 from vprism_pipelines.warehouse.measurement import EVERYBODY, Measurement, record
-from vprism_pipelines.warehouse.sanity import adjustment_steps, date_shifts, index_sanity, revision_rate
+from vprism_pipelines.warehouse.sanity import date_shifts, index_sanity, revision_rate
 
 __all__ = [
     "EVERYBODY",
@@ -38,10 +39,6 @@ __all__ = [
     "survivorship",
 ]
 
-ADJUSTED_CLOSE_TOLERANCE = 1e-6  # currency per share: providers publish six decimals
-ADJUSTED_CLOSE_RELATIVE = 1e-6
-WORST = 100  # rows shown of a check that may fail on millions
-
 
 def duplicates(connection: duckdb.DuckDBPyConnection, spec: MarketSpec) -> Measurement:
     """Keys of the golden table that occur more than once."""
@@ -61,49 +58,6 @@ def freshness(connection: duckdb.DuckDBPyConnection, spec: MarketSpec, latest: d
     )
     missing = evidence["missing"][0] if evidence["newest"][0] is not None else None
     return Measurement("freshness", None if missing is None else float(missing), evidence)
-
-
-def adjusted_close(connection: duckdb.DuckDBPyConnection, spec: MarketSpec) -> Measurement:
-    """Rows on which our factors miss the adjusted close a provider published, beyond its rounding.
-
-    A provider's series is anchored on its last row: later events it had already applied are a constant. Compared on
-    the convention that fits the provider's series better.
-    """
-    found = frame(
-        connection,
-        f"""WITH published AS (
-                SELECT l.symbol, l.provider, l.session, l.close, l.adj_close,
-                       coalesce(f.hfq, 1) AS hfq, coalesce(f.hfq_ex_close, 1) AS hfq_ex_close
-                FROM clean.bars AS l
-                ASOF LEFT JOIN golden.factors_cumulative AS f
-                    ON l.symbol = f.symbol AND l.session >= f.effective_session
-                WHERE {prefix(spec, "l.symbol")} AND adj_close IS NOT NULL AND price_basis = 'raw' AND NOT provisional),
-            -- The anchor from the row whose published figure has the most digits.
-            anchors AS (
-                SELECT symbol, provider,
-                       arg_max(adj_close / (close * hfq), adj_close) AS prev_close,
-                       arg_max(adj_close / (close * hfq_ex_close), adj_close) AS ex_close
-                FROM published GROUP BY ALL),
-            missed AS (
-                SELECT p.*, abs(p.close * hfq * a.prev_close - adj_close) AS by_prev_close,
-                       abs(p.close * hfq_ex_close * a.ex_close - adj_close) AS by_ex_close
-                FROM published AS p JOIN anchors AS a USING (symbol, provider)),
-            better AS (
-                SELECT symbol, provider, sum(by_ex_close) <= sum(by_prev_close) AS ex_close
-                FROM missed GROUP BY ALL)
-            SELECT count(*) AS rows,
-                   arg_max(struct_pack(symbol := symbol, provider := provider, session := session, close := close,
-                                       published := adj_close, missed_by := missed_by,
-                                       convention := if(ex_close, 'ex_close', 'prev_close')),
-                           missed_by, $worst) AS worst
-            FROM (SELECT *, if(ex_close, by_ex_close, by_prev_close) AS missed_by
-                  FROM missed JOIN better USING (symbol, provider))
-            WHERE missed_by > {ADJUSTED_CLOSE_TOLERANCE} + {ADJUSTED_CLOSE_RELATIVE} * adj_close""",
-        {"worst": WORST},
-    )
-    evidence = found.explode("worst").drop_nulls("worst").select(pl.col("worst").struct.unnest())
-    worst = evidence.sort("missed_by", "symbol", "session", descending=[True, False, False])
-    return Measurement("adjusted_close", float(found["rows"].item()), worst)
 
 
 def summary(connection: duckdb.DuckDBPyConnection, spec: MarketSpec) -> pl.DataFrame:

@@ -1,4 +1,4 @@
-"""Does it make sense as a whole? Dates, the index, providers' own adjustments, and how much history is rewritten."""
+"""Does it make sense as a whole? Dates, the index, and how much history is rewritten."""
 
 from __future__ import annotations
 
@@ -10,20 +10,16 @@ from vprism_pipelines.market.calendars import calendar
 from vprism_pipelines.market.spec import MarketSpec
 from vprism_pipelines.quality.alignment import date_shift
 from vprism_pipelines.quality.checks import Status
-from vprism_pipelines.quality.factors import AGREEMENT
 from vprism_pipelines.quality.rows import Cleaned
 from vprism_pipelines.quality.thresholds import DEFAULTS, Thresholds
 from vprism_pipelines.warehouse.building import frame, prefix
 from vprism_pipelines.warehouse.measurement import Measurement
 
-__all__ = ["adjustment_steps", "date_shifts", "index_sanity", "revision_rate"]
+__all__ = ["date_shifts", "index_sanity", "revision_rate"]
 
 INDEX_SESSIONS = 250
 INDEX_MEMBERS = 20
 INDEX_TOLERANCE = 0.02  # of the day's return
-STEP = 1e-4  # of the logarithm, from which on adjusted / raw moves
-ROUNDING = 0.01  # currency, of adjusted closes
-COARSER_ROUNDING = {"VND": 10.0}
 REVISED_SYMBOLS = 20  # a pull about fewer says little by a share
 
 
@@ -101,40 +97,6 @@ def index_sanity(
             ORDER BY session DESC""",
     )
     return Measurement("index_sanity", float(rows.height), rows, thresholds=thresholds)
-
-
-def adjustment_steps(
-    connection: duckdb.DuckDBPyConnection, spec: MarketSpec, thresholds: Thresholds = DEFAULTS
-) -> Measurement:
-    """Sessions on which a provider's adjusted / raw close steps and no event is known, or by another step than ours.
-
-    Between ex-dates the ratio is constant but for rounding; on one it moves by the event's factor, on the convention
-    of the previous close or of the ex-date's own.
-    """
-    unit = COARSER_ROUNDING.get(spec.currency, ROUNDING)
-    rows = frame(
-        connection,
-        f"""WITH ratios AS (
-                SELECT symbol, provider, session, close, adj_close,
-                       lag(close) OVER w AS close_before, lag(adj_close) OVER w AS adjusted_before
-                FROM clean.bars
-                WHERE {prefix(spec)} AND adj_close > 0 AND close > 0 AND price_basis = 'raw' AND NOT provisional
-                WINDOW w AS (PARTITION BY symbol, provider ORDER BY session)),
-            steps AS (
-                SELECT symbol, provider, session, ln(adj_close / close / (adjusted_before / close_before)) AS theirs,
-                       {STEP} + {unit} / adj_close + {unit} / adjusted_before AS tolerance
-                FROM ratios WHERE close_before IS NOT NULL),
-            ours AS (
-                SELECT symbol, effective_session AS session, sum(ln(m)) AS prev_close, sum(ln(m_ex_close)) AS ex_close
-                FROM golden.factor_steps WHERE {prefix(spec)} AND status = 'applied' GROUP BY ALL)
-            SELECT s.symbol, s.provider, s.session, exp(theirs) AS theirs, exp(o.prev_close) AS ours,
-                   CASE WHEN o.symbol IS NULL THEN 'no event is known' ELSE 'another step' END AS finding
-            FROM steps AS s LEFT JOIN ours AS o USING (symbol, session)
-            WHERE round(abs(theirs), 12) > tolerance AND o.symbol IS NULL
-               OR round(least(abs(theirs - o.prev_close), abs(theirs - o.ex_close)), 12) > {AGREEMENT} + tolerance
-            ORDER BY s.session DESC, s.symbol, s.provider""",
-    )
-    return Measurement("adjustment_steps", float(rows.height), rows, thresholds=thresholds)
 
 
 def revision_rate(
