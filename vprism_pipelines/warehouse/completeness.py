@@ -68,7 +68,7 @@ def coverage(
             measured.append(Measurement("whole_day_gap", float(gaps.height), gaps, provider, thresholds=thresholds))
         return measured
     finally:
-        connection.execute("DROP VIEW told; DROP TABLE months; DROP TABLE counts; DROP TABLE newest")
+        connection.execute("DROP VIEW told; DROP TABLE months; DROP TABLE counts; DROP TABLE closed; DROP TABLE newest")
 
 
 def exchange_days(spec: MarketSpec) -> str:
@@ -110,27 +110,38 @@ def _tell(connection: duckdb.DuckDBPyConnection, spec: MarketSpec) -> None:
     """
     known = ", ".join(f"'{name}'" for name in spec.exchanges)
     exchange = f"CASE WHEN exchange IN ({known}) THEN exchange ELSE '' END AS exchange"
+    days = exchange_days(spec)
+    # Rows are many, months and sessions few: the calendar is joined to those.
     connection.execute(
         f"""CREATE OR REPLACE TEMP VIEW told AS
-            SELECT symbol, provider, exchange, session, session_no FROM (
-                SELECT symbol, '{EVERYBODY}' AS provider, session, {exchange} FROM golden.bars WHERE {prefix(spec)}
-                UNION ALL
-                SELECT symbol, provider, session, {exchange} FROM clean.bars_ledger
-                WHERE {prefix(spec)} AND known_to IS NULL AND NOT provisional
-                  AND (SELECT count(DISTINCT provider) > 1 FROM clean.bars_ledger WHERE {prefix(spec)}))
-            JOIN {exchange_days(spec)} USING (exchange, session);
+            SELECT symbol, '{EVERYBODY}' AS provider, session, {exchange} FROM golden.bars WHERE {prefix(spec)}
+            UNION ALL
+            SELECT symbol, provider, session, {exchange} FROM clean.bars_ledger
+            WHERE {prefix(spec)} AND known_to IS NULL AND NOT provisional
+              AND (SELECT count(DISTINCT provider) > 1 FROM clean.bars_ledger WHERE {prefix(spec)});
+            CREATE OR REPLACE TEMP TABLE counts AS
+            SELECT provider, exchange, session, session_no, symbols
+            FROM (SELECT provider, exchange, session, count(*) AS symbols FROM told GROUP BY ALL)
+            LEFT JOIN {days} USING (exchange, session);
+            CREATE OR REPLACE TEMP TABLE closed AS FROM counts WHERE session_no IS NULL;
             CREATE OR REPLACE TEMP TABLE months AS
             SELECT symbol, provider, exchange, year(session) * 12 + month(session) AS month, count(*) AS bars,
-                   min(session_no) AS first, max(session_no) AS last
-            FROM told GROUP BY ALL;
-            CREATE OR REPLACE TEMP TABLE counts AS
-            SELECT provider, exchange, session, session_no, count(*) AS symbols FROM told GROUP BY ALL;
+                   min(session) AS first, max(session) AS last
+            FROM told ANTI JOIN closed USING (provider, exchange, session) GROUP BY ALL;
+            CREATE OR REPLACE TEMP TABLE months AS
+            SELECT m.* REPLACE (f.session_no AS first, l.session_no AS last)
+            FROM months AS m JOIN {days} AS f ON f.exchange = m.exchange AND f.session = m.first
+                 JOIN {days} AS l ON l.exchange = m.exchange AND l.session = m.last;
+            DELETE FROM counts WHERE session_no IS NULL;
             CREATE OR REPLACE TEMP TABLE newest AS
             WITH ends AS (SELECT provider, exchange, max(session_no) AS no, max(session) AS session
-                          FROM counts GROUP BY ALL)
-            SELECT t.symbol, t.provider, t.exchange, e.session, bool_or(t.session_no = e.no) AS there
-            FROM told AS t JOIN ends AS e USING (provider, exchange)
-            WHERE t.session >= (SELECT min(session) FROM ends) - 90 AND t.session_no >= e.no - {RECENT} GROUP BY ALL"""
+                          FROM counts GROUP BY ALL),
+            recent AS (SELECT c.provider, c.exchange, c.session, e.session AS newest, c.session_no = e.no AS is_newest
+                       FROM counts AS c JOIN ends AS e USING (provider, exchange)
+                       WHERE c.session_no >= e.no - {RECENT})
+            SELECT symbol, provider, exchange, newest AS session, bool_or(is_newest) AS there
+            FROM told JOIN recent USING (provider, exchange, session)
+            WHERE session >= (SELECT min(session) FROM recent) GROUP BY ALL"""
     )
 
 
