@@ -7,9 +7,9 @@ computed again from its first bar; any other continues from its stored state, fr
 from __future__ import annotations
 
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 
 import duckdb
 import numpy as np
@@ -19,7 +19,7 @@ from vprism_pipelines.market import indicators
 from vprism_pipelines.market.references import references
 from vprism_pipelines.market.spec import MarketSpec
 from vprism_pipelines.tables import Table
-from vprism_pipelines.warehouse.building import TRADED, Built, frame, insert, prefix
+from vprism_pipelines.warehouse.building import TRADED, Built, frame, insert, prefix, write_behind
 from vprism_pipelines.warehouse.indicator_tables import DAILY, STATE, TAIL
 
 # Rows of bars computed at once during a full computation; those before them are being written meanwhile.
@@ -44,15 +44,11 @@ def build_daily(connection: duckdb.DuckDBPyConnection, spec: MarketSpec) -> Buil
             gone = "symbol IN (SELECT symbol FROM analytics_work WHERE NOT resumes)"
             connection.execute(f"DELETE FROM analytics.daily WHERE {gone}")
             connection.execute(f"DELETE FROM analytics.tail WHERE {gone}")
-    written = 0
-    made: _Made = ()
-    with ThreadPoolExecutor(1) as beside:
-        for block in _blocks(connection, restarted):
-            factored = basis.factored(_whole(connection, block))
-            writing = beside.submit(_write, connection, made)  # DuckDB writes one block while the next is computed
-            made = _computed(spec, factored, basis, None)
-            written += writing.result()
-    written += _write(connection, made)
+    written = write_behind(
+        (basis.factored(_whole(connection, block)) for block in _blocks(connection, restarted)),
+        lambda factored: _computed(spec, factored, basis, None),
+        partial(_write, connection),
+    )
     if resumed.height:
         tails = _tails(connection, basis, resumed)
         written += _write(connection, _computed(spec, tails, basis, resumed.select(STATE.names)))

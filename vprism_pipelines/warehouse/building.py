@@ -182,6 +182,21 @@ def side_by_side(function: Callable[[T], R], items: Iterable[T]) -> Iterator[R]:
             yield waiting.popleft().result()
 
 
+def write_behind(items: Iterable[T], make: Callable[[T], R], write: Callable[[R], int]) -> int:
+    """How many rows were written: one thread writes what was made of an item while the next one is made.
+
+    Nothing is written while the next item is read, so that both may use one connection; making it may not.
+    """
+    written = 0
+    waiting: list[R] = []
+    with ThreadPoolExecutor(1) as beside:
+        for item in items:
+            writing = [beside.submit(write, made) for made in waiting]
+            waiting = [make(item)]
+            written += sum(rows.result() for rows in writing)
+    return written + sum(map(write, waiting))
+
+
 def changed(connection: duckdb.DuckDBPyConnection, sql: str) -> int:
     """Run a statement; how many rows it wrote."""
     return int(scalar(connection, sql) or 0)

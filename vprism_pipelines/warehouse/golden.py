@@ -27,6 +27,7 @@ from vprism_pipelines.warehouse.building import (
     set_watermark,
     take,
     watermark,
+    write_behind,
 )
 from vprism_pipelines.warehouse.factors import build_events, build_factors
 from vprism_pipelines.warehouse.reliability import (
@@ -139,28 +140,46 @@ def _stand(connection: duckdb.DuckDBPyConnection, spec: MarketSpec, taking: str,
 
 
 def _insert_bars(connection: duckdb.DuckDBPyConnection, spec: MarketSpec, *, several: bool, first: bool) -> int:
-    """Decide every key of `candidates`: bars that one provider has alone stand as they are, the others are voted on.
-
-    Whole symbols at a time: bounds memory, and each candidate is read once, in the order in which golden keeps it.
+    """Decide every key of `candidates`, whole symbols at a time: bounds memory, and each candidate is read once, in
+    the order in which golden keeps it.
     """
-    written = 0
-    for span in _spans(connection, spec, first=first):
-        rows = frame(connection, f"SELECT * FROM candidates WHERE {span}").sort(*KEY, "provider")
-        deciding = rows.filter("deciding").drop("deciding").with_row_index("place")
-        before, after = (pl.all_horizontal(pl.col(name) == pl.col(name).shift(by) for name in KEY) for by in (1, -1))
-        contested = deciding.select((before | after).fill_null(value=False)).to_series()
-        alone = deciding.filter(~contested)
-        if several:
-            alone = alone.join(_misdated(connection, alone, rows), on=[*KEY, "provider"], how="anti")
-        stand = alone.with_columns(n_sources=pl.lit(1), confidence="weight").drop("doubt", "weight")
-        rank = {provider: spec.rank(provider) for provider in deciding["provider"].unique()}
-        voted = [vote(deciding.filter(contested), rank).select(stand.columns)] if contested.any() else []
-        decided = pl.concat([stand, *voted], how="vertical_relaxed").rename({"provider": "chosen_provider"})
-        written += insert(connection, GOLDEN_BARS, decided.sort("place"), ordered=True)
-    return written
+    with connection.cursor() as aside:
+        return write_behind(
+            (
+                frame(connection, f"SELECT * FROM candidates WHERE {span}")
+                for span in _spans(connection, spec, first=first)
+            ),
+            lambda rows: _decided(aside, spec, rows, several=several),
+            lambda decided: insert(connection, GOLDEN_BARS, decided, ordered=True),
+        )
 
 
-def _misdated(connection: duckdb.DuckDBPyConnection, alone: pl.DataFrame, rows: pl.DataFrame) -> pl.DataFrame:
+def _decided(
+    aside: duckdb.DuckDBPyConnection, spec: MarketSpec, candidates: pl.DataFrame, *, several: bool
+) -> pl.DataFrame:
+    """Bars that one provider has alone stand as they are, the others are voted on; sorted.
+
+    Args:
+        aside: A connection that nobody else uses meanwhile.
+        spec: Market.
+        candidates: Of whole symbols.
+        several: More than one provider takes part.
+    """
+    rows = candidates.sort(*KEY, "provider")
+    deciding = rows.filter("deciding").drop("deciding").with_row_index("place")
+    before, after = (pl.all_horizontal(pl.col(name) == pl.col(name).shift(by) for name in KEY) for by in (1, -1))
+    contested = deciding.select((before | after).fill_null(value=False)).to_series()
+    alone = deciding.filter(~contested)
+    if several:
+        alone = alone.join(_misdated(aside, alone, rows), on=[*KEY, "provider"], how="anti")
+    stand = alone.with_columns(n_sources=pl.lit(1), confidence="weight").drop("doubt", "weight")
+    rank = {provider: spec.rank(provider) for provider in deciding["provider"].unique()}
+    voted = [vote(deciding.filter(contested), rank).select(stand.columns)] if contested.any() else []
+    decided = pl.concat([stand, *voted], how="vertical_relaxed").rename({"provider": "chosen_provider"})
+    return decided.sort("place")
+
+
+def _misdated(aside: duckdb.DuckDBPyConnection, alone: pl.DataFrame, rows: pl.DataFrame) -> pl.DataFrame:
     """Keys of bars that stand under a wrong date: another provider has them a few days later."""
     sources = rows.select("symbol", "provider").unique().group_by("symbol").len()
     shared = pl.col("symbol").is_in(sources.filter(pl.col("len") > 1)["symbol"].implode())
@@ -169,7 +188,7 @@ def _misdated(connection: duckdb.DuckDBPyConnection, alone: pl.DataFrame, rows: 
         bars.filter(traded).select(*KEY, "provider", *PRICES, "volume") for bars in (alone, rows)
     )
     # Not registered: a transaction would hold every registered frame in memory until it ends.
-    return pl.DataFrame(connection.execute(misdated("alone", "others")).to_arrow_table())
+    return pl.DataFrame(aside.execute(misdated("alone", "others")).to_arrow_table())
 
 
 def _spans(connection: duckdb.DuckDBPyConnection, spec: MarketSpec, *, first: bool) -> list[str]:
