@@ -39,9 +39,9 @@ def series_steps(adjusted: pl.DataFrame) -> pl.DataFrame:
         adjusted: provider, symbol, session, close (raw), adj_close, both in one currency unit; optionally traded.
 
     Returns:
-        provider, symbol, session, place (row within the series), before (session of the row before), prev_close (its
-        raw close), adj_close, prev_adj, step (multiplier m as of `golden.factor_steps`; null on the first row), noise
-        (relative error that rounding allows), moved (the step is none of it).
+        provider, symbol, session, place (of the row: places in a series count its rows), before (session of the row
+        before), prev_close (its raw close), adj_close, prev_adj, step (multiplier m as of `golden.factor_steps`; null
+        on the first row), noise (relative error that rounding allows), moved (the step is none of it).
     """
     sound = [(pl.col(name).is_finite() & (pl.col(name) > 0)).fill_null(value=False) for name in ("close", "adj_close")]
     traded = pl.col("traded").fill_null(value=True) if "traded" in adjusted.columns else pl.lit(value=True)
@@ -60,7 +60,7 @@ def series_steps(adjusted: pl.DataFrame) -> pl.DataFrame:
         *SERIES,
         "session",
         "adj_close",
-        place=pl.int_range(pl.len()).over(SERIES),
+        place=pl.int_range(pl.len()),
         before=previous("session"),
         prev_close=previous("close"),
         prev_adj=previous("adj_close"),
@@ -106,9 +106,8 @@ def gaps(bars: pl.DataFrame) -> pl.DataFrame:
         bars: symbol, session, exchange, open, high, low, close, traded. Without an open the close stands in.
 
     Returns:
-        symbol, session, place (row within the symbol), exchange, close, before, prev_close, prev_high, prev_low of the
-        traded bar before, gap (log of open over prev_close, less the market's median of the session), spread (the
-        symbol's usual one: 1.4826 MAD).
+        symbol, session, exchange, close, before, prev_close, prev_high, prev_low of the traded bar before, gap (log of
+        open over prev_close, less the market's median of the session), spread (the symbol's usual one: 1.4826 MAD).
     """
     columns = ["symbol", "session", "exchange", "open", "high", "low", "close"]
     traded = bars.filter(pl.col("traded").fill_null(value=True), pl.col("close") > 0).select(columns)
@@ -116,7 +115,6 @@ def gaps(bars: pl.DataFrame) -> pl.DataFrame:
     previous = partial(_beside, by=1, key=["symbol"])
     opening = pl.when(pl.col("open") > 0).then("open").otherwise("close")
     rows = traded.with_columns(
-        place=pl.int_range(pl.len()).over("symbol"),
         before=previous("session"),
         prev_close=previous("close"),
         prev_high=previous("high"),
@@ -134,7 +132,7 @@ def gaps(bars: pl.DataFrame) -> pl.DataFrame:
         .agg(spread=1.4826 * (pl.col("gap") - pl.col("gap").median()).abs().median())
         .with_columns(pl.col("spread").fill_null(LEAST_SPREAD).clip(lower_bound=LEAST_SPREAD))
     )
-    kept = ["symbol", "session", "place", "exchange", "close", "before", "prev_close", "prev_high", "prev_low", "gap"]
+    kept = ["symbol", "session", "exchange", "close", "before", "prev_close", "prev_high", "prev_low", "gap"]
     rows = rows.select(kept).join(spreads, on="symbol", how="left", maintain_order="left")
     return rows.with_columns(pl.col("symbol").cast(pl.String))
 
