@@ -41,7 +41,8 @@ def new_session(folder: Path) -> Path:
     moved = (pl.int_range(pl.len()) * 7 + day.toordinal()) % 5 - 2
     close = (pl.col("close") * (1 + moved / 100) / 100).round().clip(1) * 100
     prices = dict.fromkeys(("open", "high", "low", "close"), close)
-    bars.with_columns(session=pl.lit(day), **prices, volume=100_000 + 100 * pl.int_range(pl.len())).write_parquet(path)
+    volume = 100_000 + 100 * (pl.int_range(pl.len()) + day.toordinal() % 97)  # yesterday's would look served again
+    bars.with_columns(session=pl.lit(day), **prices, volume=volume).write_parquet(path)
     return path
 
 
