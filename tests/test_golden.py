@@ -32,6 +32,15 @@ def test_living_through_any_history_gives_what_a_rebuild_from_the_lake_gives(his
         assert again.equals(ledger)
 
 
+def test_deciding_symbol_by_symbol_gives_what_deciding_all_at_once_gives(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told = [Telling(name, ("A", "B"), 0, 20, 500, deltas) for name, deltas in (("one", ()), ("two", ((3, 0.5),)))]
+    with lived(tmp_path, *told) as bench:
+        monkeypatch.setattr(golden, "BLOCK_KEYS", 1)
+        assert_equals_rebuilt(bench)
+
+
 def evening(day: int, minutes: int = 0) -> datetime:
     """After the close of a session has settled."""
     return datetime.combine(DAYS[day], datetime.min.time(), UTC) + timedelta(hours=22, minutes=minutes)
