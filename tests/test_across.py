@@ -332,4 +332,4 @@ def test_nothing_new_costs_nothing_and_one_session_costs_one(bench: Bench) -> No
         pl.DataFrame({"stage": "market", "symbol": "US:STOCK:A", "from_session": DAYS[4], "batch": 9}),
     )
     done = across.build_market(bench.connection, US)
-    assert done.detail == {"breadth": 2, "sectors": 0, "ratings": 2, "latest": 2, "correlation": 0}
+    assert done.detail == {"figures": 0, "breadth": 2, "sectors": 0, "ratings": 2, "latest": 2, "correlation": 0}

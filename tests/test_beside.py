@@ -21,6 +21,7 @@ from vprism_pipelines.market.spec import MARKETS, US
 from vprism_pipelines.providers import registry
 from vprism_pipelines.serving.launch import run_market
 from vprism_pipelines.warehouse.house import House
+from vprism_pipelines.warehouse.rebuild import rebuild
 
 
 @pytest.fixture
@@ -59,7 +60,12 @@ def test_quotes_figures_and_descriptions_come_from_the_answers_to_the_published_
             ("Apple Inc.", "NASDAQ", "Technology")
         ]
         items = published.execute("SELECT item, estimated FROM clean.fundamentals ORDER BY item").fetchall()
+        known = published.execute(
+            "SELECT max(revenue), max(shares_outstanding) > 1e10 FROM analytics.figures"
+        ).fetchall()
     assert items == [("TotalRevenue", True), ("marketCap", False), ("sharesOutstanding", False), ("trailingEps", True)]
+    assert known == [(4e11, True)]
+    assert rebuild(place).identical
 
 
 def test_the_command_runs_the_second_job_and_says_who_has_nothing_for_it(

@@ -95,6 +95,14 @@ def test_a_late_correction_replaces_the_bar_and_nothing_else(bench: Bench) -> No
     assert before["close"].to_list() == [10.0, 11.0, 12.0, 13.0]
 
 
+def test_a_flag_alone_shows_in_the_newest_quotes(bench: Bench) -> None:
+    say(bench, "one", evening(3), {n: 10.0 + n for n in range(4)})
+    say(bench, "two", evening(3, 5), {3: 9.0})
+    shown = bench.frame("SELECT close, flags FROM analytics.latest").rows()
+    assert shown == [(13.0, int(BarFlag.DISSENT))]
+    assert_equals_rebuilt(bench)
+
+
 def test_a_third_provider_settles_a_dispute(bench: Bench) -> None:
     say(bench, "one", evening(0), {0: 10.0})
     say(bench, "two", evening(0, 1), {0: 11.0})

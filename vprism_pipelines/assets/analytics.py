@@ -18,7 +18,7 @@ def daily(step: Step) -> Outcome:
 
 
 def market(step: Step) -> Outcome:
-    """Quotes, breadth, sectors, ratings and correlation."""
+    """Quotes, breadth, sectors, ratings, correlation, and what companies are known to be worth."""
     return _build(step, across.build_market, "analytics.latest", "symbols that changed")
 
 

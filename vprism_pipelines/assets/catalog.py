@@ -50,7 +50,7 @@ RAW_TABLES: Mapping[Dataset, Table] = {
     "quotes": RAW_QUOTES,
     "ticks": RAW_TICKS,
 }
-# What nothing else of the graph is made of: remembered, published, asked.
+# What no bar is made of: remembered, published, asked. Figures go into what companies are worth.
 BESIDE: Mapping[Dataset, tuple[Table, str]] = {
     "fundamentals": (
         CLEAN_FUNDAMENTALS,
@@ -266,11 +266,18 @@ def market_nodes(spec: MarketSpec) -> list[Node]:
         Node(
             ("analytics", code, "market"),
             LATEST,
-            "What all symbols look like together: quotes (analytics.latest), breadth, sectors, ratings, correlation."
-            " One asset writes the five in one transaction, and only the sessions that changed.",
+            "What all symbols look like together: quotes (analytics.latest), breadth, sectors, ratings, correlation,"
+            " and what is known of companies (analytics.figures, for analytics.valuation)."
+            " One asset writes the six in one transaction, and only the sessions that changed.",
             table,
             code,
-            (("analytics", code, "daily"), golden_bars, instruments),
+            (
+                ("analytics", code, "daily"),
+                golden_bars,
+                factors,
+                instruments,
+                *(node.key for node in beside if node.table is CLEAN_FUNDAMENTALS),
+            ),
             ("contract",),
             market=code,
         ),

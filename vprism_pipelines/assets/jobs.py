@@ -27,12 +27,14 @@ def beside_name(spec: MarketSpec) -> str:
 
 
 def beside_keys(spec: MarketSpec, providers: Sequence[str]) -> list[dg.AssetKey]:
-    """Assets of a pull of what stands beside the bars, from the given providers only: from raw to the snapshot."""
+    """Assets of a pull of what stands beside the bars, from the given providers only, and the analytics made of it."""
     nodes = market_nodes(spec)
     raw = [node for node in nodes if node.beside and node.layer == "raw" and node.provider in providers]
     asked = {node.dataset for node in raw}
     clean = [node for node in nodes if node.layer == "clean" and node.key[-1] in asked]
-    return [*(node.asset_key for node in (*raw, *clean)), PUBLISHED]
+    told = {node.key for node in clean}
+    resting = [node for node in nodes if node.layer == "analytics" and told & set(node.deps)]
+    return [*(node.asset_key for node in (*raw, *clean, *resting)), PUBLISHED]
 
 
 def jobs() -> list[dg.UnresolvedAssetJobDefinition]:
@@ -45,7 +47,7 @@ def _jobs(spec: MarketSpec) -> list[dg.UnresolvedAssetJobDefinition]:
     refresh, beside = refresh_keys(spec, providers), beside_keys(spec, providers)
     described = [(job_name(spec), refresh, f"Pull, clean, believe, adjust, analyse and publish {spec.name}.")]
     if len(beside) > 1:
-        what = f"Pull, clean and publish descriptions, fundamentals, quotes and ticks of {spec.name}."
+        what = f"Pull, clean, value and publish descriptions, fundamentals, quotes and ticks of {spec.name}."
         described.append((beside_name(spec), beside, what))
     return [
         dg.define_asset_job(

@@ -1,4 +1,4 @@
-"""Building the analytics tables across symbols from the indicators: incremental by session.
+"""Building the analytics tables across symbols from the indicators and reported figures: incremental by session.
 
 A change to one bar changes what its session, and the ones after it, look like across the market: those are computed
 again, older ones stand. Sums of values are exact decimals and counts are whole, so no order of rows shows in them.
@@ -15,16 +15,21 @@ from vprism_pipelines.market.correlation import correlations
 from vprism_pipelines.market.spec import MarketSpec
 from vprism_pipelines.warehouse.building import Built, changed, frame, insert, prefix, scalar, set_watermark, watermark
 from vprism_pipelines.warehouse.market_tables import CORRELATION
+from vprism_pipelines.warehouse.valuation import build_figures
+from vprism_pipelines.warehouse.valuation_tables import capitalised, valued
 
 CORRELATED = 30
 """Stocks whose correlations are kept: those with the highest mean traded value of 20 sessions."""
 LOOK_BACKS = (60, 252)
+CAP_DAYS = 30
+"""A cap older than this, of a stock that has not traded since, weighs nothing."""
 
 _SECTORS = "analytics.sectors"  # watermark: batches of descriptions whose sectors are in the table
 
 
 def build_market(connection: duckdb.DuckDBPyConnection, spec: MarketSpec) -> Built:
-    """Bring `latest`, `breadth`, `sectors`, `ratings` and `correlation` up to `analytics.daily`.
+    """Bring `figures` up to the ledger, and `latest`, `breadth`, `sectors`, `ratings` and `correlation` up to them and
+    to `analytics.daily`.
 
     Runs inside the caller's transaction, after `build_daily`, which says what changed.
     """
@@ -34,11 +39,14 @@ def build_market(connection: duckdb.DuckDBPyConnection, spec: MarketSpec) -> Bui
             WHERE stage = 'market' AND {prefix(spec)} GROUP BY symbol"""
     )
     described = _described(connection, spec)
+    figures = build_figures(connection, spec)
+    connection.execute("INSERT INTO market_changed BY NAME FROM refigured SEMI JOIN analytics.state USING (symbol)")
     since = _since(connection, spec)
     if since is None:
-        return Built(0, 0, {})
+        return Built(0, figures, {})
     _collect(connection, spec, since)
     tables = {
+        "figures": figures,
         "breadth": _breadth(connection, spec, since),
         "sectors": _sectors(connection, spec, since),
         "ratings": _ratings(connection, spec, since),
@@ -89,6 +97,8 @@ def _collect(connection: duckdb.DuckDBPyConnection, spec: MarketSpec, since: dat
 
 # Exact: a sum of doubles depends on the order of its terms.
 _VALUE = "sum(value::DECIMAL(38, 2))::DOUBLE AS value"
+_CAP_RETURN = """sum(TRY_CAST(cap * ret_1d AS DECIMAL(28, 4)))::DOUBLE
+    / (sum(TRY_CAST(cap AS DECIMAL(28, 4))) FILTER (ret_1d IS NOT NULL))::DOUBLE"""
 _ADVANCERS, _DECLINERS = "count(*) FILTER (way > 0)", "count(*) FILTER (way < 0)"
 
 
@@ -116,6 +126,8 @@ def _breadth(connection: duckdb.DuckDBPyConnection, spec: MarketSpec, since: dat
 def _sectors(connection: duckdb.DuckDBPyConnection, spec: MarketSpec, since: date) -> int:
     connection.execute(f"DELETE FROM analytics.sectors WHERE market = '{spec.code}' AND session >= DATE '{since}'")
     ranks = " ".join(f"WHEN '{provider}' THEN {spec.rank(provider)}" for provider in spec.providers)
+    capped = f"""(FROM golden.bars WHERE session >= DATE '{since}' - {CAP_DAYS} AND symbol LIKE '{spec.prefix}:STOCK:%'
+                  AND currency = '{spec.currency}' AND symbol IN (SELECT symbol FROM analytics.figures))"""
     return changed(
         connection,
         f"""INSERT INTO analytics.sectors BY NAME
@@ -123,10 +135,15 @@ def _sectors(connection: duckdb.DuckDBPyConnection, spec: MarketSpec, since: dat
                 SELECT symbol,
                        arg_min(sector, (CASE provider {ranks} ELSE {len(spec.providers)} END, provider)) AS sector
                 FROM clean.instruments_ledger
-                WHERE {prefix(spec)} AND known_to IS NULL AND sector IS NOT NULL GROUP BY symbol)
+                WHERE {prefix(spec)} AND known_to IS NULL AND sector IS NOT NULL GROUP BY symbol),
+            caps AS (
+                SELECT symbol, session, CASE WHEN session - lag(session) OVER history <= {CAP_DAYS}
+                                             THEN lag(market_cap) OVER history END AS cap
+                FROM ({capitalised(capped)}) WINDOW history AS (PARTITION BY symbol ORDER BY session))
             SELECT '{spec.code}' AS market, sector, session, count(*) AS traded, {_ADVANCERS} AS advancers,
-                   {_DECLINERS} AS decliners, median(ret_1d) AS median_return, NULL::DOUBLE AS cap_return, {_VALUE}
-            FROM market_members JOIN classified USING (symbol) GROUP BY sector, session ORDER BY sector, session""",
+                   {_DECLINERS} AS decliners, median(ret_1d) AS median_return, {_CAP_RETURN} AS cap_return, {_VALUE}
+            FROM market_members JOIN classified USING (symbol) LEFT JOIN caps USING (symbol, session)
+            GROUP BY sector, session ORDER BY sector, session""",
     )
 
 
@@ -157,6 +174,7 @@ def _latest(connection: duckdb.DuckDBPyConnection, spec: MarketSpec, since: date
     if not oldest or oldest[0] is None:
         return 0
     recent = f"session >= DATE '{oldest[0]}'"
+    bars = f"(FROM golden.bars SEMI JOIN market_shown USING (symbol, session) WHERE {recent})"
     return changed(
         connection,
         f"""INSERT INTO analytics.latest BY NAME
@@ -164,11 +182,13 @@ def _latest(connection: duckdb.DuckDBPyConnection, spec: MarketSpec, since: date
                    d.high_52w / coalesce(f.shares, 1) AS high_52w, d.low_52w / coalesce(f.shares, 1) AS low_52w,
                    d.pct_from_high, d.pct_from_low, d.ret_5d AS ret_1w, d.ret_20d AS ret_1m, d.ret_60d AS ret_3m,
                    d.ret_120d AS ret_6m, d.ret_252d AS ret_1y, d.ret_ytd, d.vol_20, d.vol_252, d.rsi_14, d.beta_252,
-                   d.adv_20, d.idle_share_60, r.rs_rating, NULL::DOUBLE AS market_cap, d.limit_hit, b.flags
+                   d.adv_20, d.idle_share_60, r.rs_rating, v.market_cap, v.pe, v.pb, v.dividend_yield, d.limit_hit,
+                   b.flags
             FROM market_shown AS shown
             JOIN (FROM analytics.daily WHERE {recent}) AS d USING (symbol, session)
             JOIN (FROM golden.bars WHERE {recent}) AS b USING (symbol, session)
             LEFT JOIN (FROM analytics.ratings WHERE {recent}) AS r USING (symbol, session)
+            LEFT JOIN ({valued(bars)}) AS v USING (symbol, session)
             LEFT JOIN (SELECT symbol, arg_max(shares, ex_date) AS shares
                        FROM golden.factor_steps JOIN market_shown AS shown USING (symbol)
                        WHERE status = 'applied' AND effective_session <= session GROUP BY symbol) AS f USING (symbol)

@@ -30,7 +30,8 @@ _SERIES: Final = "symbol, period_kind, statement, item, provider"
 
 # What the market could know at `ts`. Of a figure the warehouse had read by then, the version it believed; of one it
 # read later, the first it ever saw, marked `backfilled`, and not before the last day that any version dates it to.
-# The timeline is the same for every day at once: the newest figure of each kind from `visible_from` on.
+# The same for every day at once: every version from the day `visible_from` on; in the timeline the newest figure of
+# each kind.
 _FUNDAMENTALS: Final = f"""
 CREATE OR REPLACE VIEW clean.fundamentals AS
     SELECT * EXCLUDE (known_to) FROM clean.fundamentals_ledger WHERE known_to IS NULL;
@@ -44,17 +45,18 @@ CREATE OR REPLACE MACRO clean.fundamentals_as_of(ts) AS TABLE
         ORDER BY known_from <= ts DESC, epoch_us(known_from) * CASE WHEN known_from <= ts THEN -1 ELSE 1 END
     ) = 1;
 
-CREATE OR REPLACE VIEW clean.fundamentals_timeline AS
+CREATE OR REPLACE VIEW clean.fundamentals_visible AS
     WITH dated AS (
         SELECT * EXCLUDE (known_to), {exchange_date("known_from")} + 1 AS read_from,
                max(available_from) OVER (PARTITION BY {_FIGURE}) AS dated,
                row_number() OVER (PARTITION BY {_FIGURE} ORDER BY known_from) = 1 AS first
-        FROM clean.fundamentals_ledger),
-    visible AS (
-        SELECT * EXCLUDE (read_from, dated, first),
-               CASE WHEN first THEN least(dated, read_from) ELSE read_from END AS visible_from
-        FROM dated)
-    SELECT * FROM visible
+        FROM clean.fundamentals_ledger)
+    SELECT * EXCLUDE (read_from, dated, first),
+           CASE WHEN first THEN least(dated, read_from) ELSE read_from END AS visible_from
+    FROM dated;
+
+CREATE OR REPLACE VIEW clean.fundamentals_timeline AS
+    SELECT * FROM clean.fundamentals_visible
     QUALIFY period_end >= max(period_end) OVER (PARTITION BY {_SERIES} ORDER BY visible_from)
         AND row_number() OVER (PARTITION BY {_SERIES}, visible_from ORDER BY period_end DESC, known_from DESC) = 1;
 """

@@ -18,6 +18,7 @@ from vprism_pipelines.quality.consensus import PRIOR_RELIABILITY, vote
 from vprism_pipelines.quality.row_rules import PRICES
 from vprism_pipelines.tables import GOLDEN_BARS, GOLDEN_SESSIONS
 from vprism_pipelines.warehouse.building import (
+    TRADED,
     Built,
     frame,
     insert,
@@ -49,8 +50,11 @@ KEY = ("symbol", "session")
 READ_BY = {
     "analytics": "symbol, session, open, high, low, close, volume, value",
     "factors": "symbol, session, close, volume, known_from",
+    "market": "symbol, session, exchange, currency, price_basis",
 }
-"""What later stages read of a bar; another confidence changes no number."""
+"""What later stages read of every bar; another confidence changes no number."""
+SHOWN = "symbol, session, flags"
+"""What is shown of the newest bar of a symbol alone."""
 
 
 def build_bars(connection: duckdb.DuckDBPyConnection, spec: MarketSpec) -> Built:
@@ -202,13 +206,19 @@ def _spans(connection: duckdb.DuckDBPyConnection, spec: MarketSpec, *, first: bo
 
 def _mark_changed(connection: duckdb.DuckDBPyConnection, spec: MarketSpec, *, first: bool) -> None:
     """Leave later stages the symbols whose bars differ from what stood before in what each reads of them."""
+
+    def moved(terms: str) -> str:
+        if first:
+            return f"SELECT {terms} FROM golden.bars WHERE {prefix(spec)}"
+        now = "(FROM golden.bars SEMI JOIN touched USING (symbol, session))"
+        return f"""((SELECT {terms} FROM {now} EXCEPT SELECT {terms} FROM former)
+                    UNION ALL (SELECT {terms} FROM former EXCEPT SELECT {terms} FROM {now}))"""
+
     for stage, terms in READ_BY.items():
-        moved = f"SELECT symbol, session FROM golden.bars WHERE {prefix(spec)}"
-        if not first:
-            now = "(FROM golden.bars SEMI JOIN touched USING (symbol, session))"
-            moved = f"""(SELECT {terms} FROM {now} EXCEPT SELECT {terms} FROM former)
-                        UNION ALL (SELECT {terms} FROM former EXCEPT SELECT {terms} FROM {now})"""
-        mark(connection, stage, f"SELECT symbol, min(session) AS from_session FROM ({moved}) GROUP BY symbol")
+        mark(connection, stage, f"SELECT symbol, min(session) AS from_session FROM ({moved(terms)}) GROUP BY symbol")
+    if not first:
+        newest = f"SELECT symbol, max(session) AS from_session FROM golden.bars WHERE {TRADED} GROUP BY symbol"
+        mark(connection, "market", f"FROM ({newest}) SEMI JOIN {moved(SHOWN)} USING (symbol)")
 
 
 def chosen_providers(connection: duckdb.DuckDBPyConnection, spec: MarketSpec) -> list[str]:

@@ -1,10 +1,13 @@
-"""The analytics tables across symbols, as data: quotes, breadth, sectors, ratings, correlation."""
+"""The analytics tables across symbols, as data: quotes, breadth, sectors, ratings, correlation, reported figures."""
 
 from __future__ import annotations
 
 from vprism_pipelines.tables import Column, Rule, SqlType, Table
+from vprism_pipelines.warehouse.valuation_tables import FIGURES
 
 _PRICE = "currency per share"
+_SHARES = "analytics.figures.shares_outstanding golden.factor_steps.shares"
+_CAP = f"golden.bars.close {_SHARES}"
 
 
 def _column(
@@ -80,7 +83,19 @@ LATEST = Table(
         _figure(
             "rs_rating", "rank of ret_1y among the market's stocks", "points, 0 to 100", "analytics.ratings.rs_rating"
         ),
-        _figure("market_cap", "null: no source tells shares outstanding", "currency", "golden.bars.close"),
+        _figure("market_cap", "close x the shares known by then to be in issue", "currency", _CAP),
+        _figure(
+            "pe",
+            "market_cap / net income of twelve months; null: a loss",
+            "ratio",
+            f"{_CAP} analytics.figures.net_income",
+        ),
+        _figure("pb", "market_cap / equity; null: none is left", "ratio", f"{_CAP} analytics.figures.equity"),
+        _figure(
+            "dividend_yield",
+            "cash with an ex-date in the last 12 months / close; null: none is known",
+            sources="golden.factor_steps.cash golden.factor_steps.shares golden.bars.close",
+        ),
         _column("limit_hit", "INTEGER", "1 closed at the ceiling, -1 at the floor", sources="limit_hit", nullable=True),
         _column("flags", "INTEGER", "bits of quality.flags.BarFlag", sources="golden.bars.flags"),
     ),
@@ -134,7 +149,11 @@ SECTORS = Table(
         _ADVANCERS,
         _DECLINERS,
         _figure("median_return", "median of ret_1d: every stock weighs the same", sources="ret_1d"),
-        _figure("cap_return", "null: no source tells the caps to weight with", sources="ret_1d"),
+        _figure(
+            "cap_return",
+            "mean of ret_1d weighted with the caps of the session before, of the stocks that have both",
+            sources=f"ret_1d {_CAP}",
+        ),
         _VALUE,
     ),
 )
@@ -169,4 +188,4 @@ CORRELATION = Table(
     decided_by=("analytics.daily.adv_20",),
 )
 
-TABLES: tuple[Table, ...] = (LATEST, BREADTH, SECTORS, RATINGS, CORRELATION)
+TABLES: tuple[Table, ...] = (LATEST, BREADTH, SECTORS, RATINGS, CORRELATION, FIGURES)

@@ -17,7 +17,7 @@ from vprism_pipelines import __version__, tables
 from vprism_pipelines.errors import WarehouseError
 from vprism_pipelines.quality.flags import BarFlag
 from vprism_pipelines.tables import Table
-from vprism_pipelines.warehouse import dataset_views, indicator_tables
+from vprism_pipelines.warehouse import dataset_views, indicator_tables, valuation_tables
 
 SCHEMAS = ("raw", "clean", "golden", "analytics", "quality", "ops")
 
@@ -35,6 +35,7 @@ MIGRATIONS: tuple[tuple[str, Migration], ...] = (
     ("tables of the data dictionary", lambda connection: _create_tables(connection)),
     ("more indicators, states that say what they need", lambda connection: _compute_indicators_anew(connection)),
     ("indicators summed in another order", lambda connection: _compute_indicators_anew(connection)),
+    ("market caps, and what rests on them", lambda connection: _look_at_markets_anew(connection)),
 )
 
 _FACTORS = """coalesce(f.hfq, 1) AS hfq,
@@ -172,6 +173,7 @@ CREATE OR REPLACE VIEW golden.adjusted_bars AS
         CROSS JOIN (VALUES ('raw'), ('split'), ('qfq'), ('hfq'), ('total_return')) AS bases(basis)
     );
 """
+_ALL_VIEWS = _VIEWS + dataset_views.VIEWS + valuation_tables.VIEWS
 
 
 def ensure(connection: duckdb.DuckDBPyConnection) -> None:
@@ -194,7 +196,7 @@ def ensure(connection: duckdb.DuckDBPyConnection) -> None:
         migrate(connection)
         connection.execute("INSERT INTO ops.migrations VALUES (?, ?, ?, now())", [number, title, stamp])
     _create_tables(connection)
-    connection.execute(_VIEWS + dataset_views.VIEWS)
+    connection.execute(_ALL_VIEWS)
     connection.execute("UPDATE ops.migrations SET stamp = ?", [stamp])
     connection.commit()
 
@@ -214,9 +216,20 @@ def _create_tables(connection: duckdb.DuckDBPyConnection) -> None:
 def _compute_indicators_anew(connection: duckdb.DuckDBPyConnection) -> None:
     """Rows and states that other code left do not continue: the next build makes both from golden."""
     connection.execute("DROP TABLE IF EXISTS analytics.daily; DROP TABLE IF EXISTS analytics.state")
+    _leave(connection, "analytics")
+
+
+def _look_at_markets_anew(connection: duckdb.DuckDBPyConnection) -> None:
+    """The next build fills columns that were always null."""
+    _leave(connection, "market")
+
+
+def _leave(connection: duckdb.DuckDBPyConnection, stage: str) -> None:
+    """All that golden holds is work for a stage."""
     connection.execute(
-        "INSERT INTO ops.dirty BY NAME SELECT 'analytics' AS stage, symbol, min(session) AS from_session, 0 AS batch"
-        " FROM golden.bars GROUP BY symbol"
+        "INSERT INTO ops.dirty BY NAME SELECT $1 AS stage, symbol, min(session) AS from_session, 0 AS batch"
+        " FROM golden.bars GROUP BY symbol",
+        [stage],
     )
 
 
@@ -233,7 +246,7 @@ def _applied(connection: duckdb.DuckDBPyConnection) -> int:
 @cache
 def _present() -> str:
     """What the dictionary, the views and the migrations of this version amount to."""
-    text = "\n".join([*(table.ddl() for table in TABLES), _VIEWS, dataset_views.VIEWS])
+    text = "\n".join([*(table.ddl() for table in TABLES), _ALL_VIEWS])
     return f"{__version__}+{len(MIGRATIONS)}+{hashlib.sha256(text.encode()).hexdigest()[:12]}"
 
 
