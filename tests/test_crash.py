@@ -15,6 +15,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+import duckdb
 import polars as pl
 import pytest
 
@@ -98,6 +99,35 @@ def test_the_run_after_a_kill_gives_what_no_kill_would_have_given(
     refresh(survivor, "one", SPAN)
     assert one.asked == []
     assert equal(published_content(survivor), unharmed)
+
+
+def test_a_disk_that_fills_at_the_commit_leaves_what_was_there_and_the_next_transaction_works(tmp_path: Path) -> None:
+    resource = pytest.importorskip("resource", reason="file size limits stand in for a full disk")
+    warehouse = installation(tmp_path).warehouse
+    many = "INSERT INTO ops.watermarks SELECT hash(range)::VARCHAR, hash(range + 1)::VARCHAR, range FROM range(20000)"
+
+    def rows() -> int:
+        with warehouse.connect() as connection:
+            return len(connection.execute("FROM ops.watermarks").fetchall())
+
+    with warehouse.transaction() as connection:
+        connection.execute("INSERT INTO ops.watermarks VALUES ('a', 'b', 1)")
+
+    def fill() -> None:
+        limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (warehouse.path.stat().st_size + 100_000, limits[1]))
+        try:
+            with warehouse.transaction() as connection:
+                connection.execute(many)
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+
+    with pytest.raises(duckdb.Error, match="File too large"):
+        fill()
+    assert rows() == 1
+    with warehouse.transaction() as connection:
+        connection.execute(many)
+    assert rows() == 20_001
 
 
 def deadly(function: Callable[..., Any], moment: str) -> Callable[..., Any]:

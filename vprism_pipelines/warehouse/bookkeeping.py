@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
 
@@ -32,21 +33,30 @@ class RunStep:
 
 def record_step(connection: duckdb.DuckDBPyConnection, step: RunStep, now: datetime) -> None:
     """Record a step in its own transaction's bookkeeping; a repeated step of a run replaces its row."""
-    row = {
-        "run_id": step.run_id,
-        "step": step.step,
-        "trigger": step.trigger,
-        "market": step.market,
-        "range_start": step.window[0] if step.window else None,
-        "range_end": step.window[1] if step.window else None,
-        "input": step.rows,
-        "accepted": step.accepted,
-        "unchanged": step.unchanged,
-        "quarantined": step.quarantined,
-        "seconds": (now - step.started).total_seconds(),
-        "code_version": __version__,
-        "finished_at": now,
-        "batch": step.batch,
-    }
-    connection.execute("DELETE FROM ops.runs WHERE run_id = ? AND step = ?", [step.run_id, step.step])
-    insert(connection, RUNS, pl.DataFrame([row], schema=RUNS.polars_schema))
+    record_steps(connection, [step], now)
+
+
+def record_steps(connection: duckdb.DuckDBPyConnection, steps: Sequence[RunStep], now: datetime) -> None:
+    """Record the steps of one transaction; of a step that a run repeats the last counts."""
+    rows = [
+        {
+            "run_id": step.run_id,
+            "step": step.step,
+            "trigger": step.trigger,
+            "market": step.market,
+            "range_start": step.window[0] if step.window else None,
+            "range_end": step.window[1] if step.window else None,
+            "input": step.rows,
+            "accepted": step.accepted,
+            "unchanged": step.unchanged,
+            "quarantined": step.quarantined,
+            "seconds": (now - step.started).total_seconds(),
+            "code_version": __version__,
+            "finished_at": now,
+            "batch": step.batch,
+        }
+        for step in steps
+    ]
+    recorded = pl.DataFrame(rows, schema=RUNS.polars_schema).unique(RUNS.key, keep="last")
+    connection.execute("DELETE FROM ops.runs AS r USING recorded AS n WHERE r.run_id = n.run_id AND r.step = n.step")
+    insert(connection, RUNS, recorded)

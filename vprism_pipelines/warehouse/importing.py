@@ -3,31 +3,30 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import datetime
+from itertools import groupby
 from pathlib import Path
 
-import polars as pl
-
-from vprism_pipelines.errors import DataQualityError, InvalidInput, VprismError
+from vprism_pipelines.errors import DataQualityError, InvalidInput, ProviderError, VprismError
 from vprism_pipelines.market.spec import MarketSpec
-from vprism_pipelines.market.spec import market as spec_of
 from vprism_pipelines.providers import files
-from vprism_pipelines.providers.base import Payload
-from vprism_pipelines.providers.files import FilesProvider, Mapping
-from vprism_pipelines.quality.alignment import unit_suspects
-from vprism_pipelines.quality.rows import Cleaned
+from vprism_pipelines.providers.base import Payload, new_id
+from vprism_pipelines.providers.files import FilesProvider
 from vprism_pipelines.warehouse import pulls
-from vprism_pipelines.warehouse.bookkeeping import RunStep, record_step
+from vprism_pipelines.warehouse.bookkeeping import RunStep, record_steps
+from vprism_pipelines.warehouse.file_checks import clean_parts, refusals
 from vprism_pipelines.warehouse.house import House
-from vprism_pipelines.warehouse.ingest import Ingested, clean_raw, ingest
-from vprism_pipelines.warehouse.sanity import prove_dates
+from vprism_pipelines.warehouse.ingest import Ingested, enter, entered
 
 # A mapping stands beside its file in the inbox: prices.csv and prices.csv.toml.
 MAPPING_SUFFIX = ".toml"
 DONE, REFUSED = "done", "refused"
-SUSPECT_SHARE = 0.5  # of the symbols judged; fewer can be oddities, more is the wrong unit
+PORTION = 32_000_000  # bytes of files in memory at once and remembered in one transaction
+# What is wrong with one file; anything else is wrong with the installation, and ends the import.
+_UNUSABLE = (InvalidInput, ProviderError, DataQualityError)
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,8 +48,18 @@ class Imported:
     notes: tuple[str, ...] = ()
 
 
+Outcomes = dict[Path, Imported | VprismError]
+"""What became of each file, or why it was refused."""
+
+
 def import_file(
-    house: House, path: Path, mapping: Mapping, run_id: str, *, known_at: datetime | None = None, trigger: str = "cli"
+    house: House,
+    path: Path,
+    mapping: files.Mapping,
+    run_id: str,
+    *,
+    known_at: datetime | None = None,
+    trigger: str = "cli",
 ) -> Imported:
     """Archive a file, clean its rows and remember them. Golden tables are built by the next run.
 
@@ -66,40 +75,122 @@ def import_file(
         InvalidInput, InvalidConfiguration, Malformed: The file or its mapping is unusable; nothing was written.
         DataQualityError: Its units or dates are not what the mapping says; nothing was written.
     """
-    started = house.clock()
-    if known_at is not None and known_at > started:
+    outcome = import_files(house, {path: mapping}, run_id, known_at=known_at, trigger=trigger)[path]
+    if isinstance(outcome, VprismError):
+        raise outcome
+    return outcome
+
+
+def import_files(
+    house: House,
+    mappings: Mapping[Path, files.Mapping],
+    run_id: str,
+    *,
+    known_at: datetime | None = None,
+    trigger: str = "cli",
+    progress: Callable[[str, int, int], None] | None = None,
+) -> Outcomes:
+    """Import files as if one by one, in fewer transactions: each is read, checked, dated and counted by itself.
+
+    Files of one market and provider are remembered together, up to `PORTION` bytes in a transaction: a crash leaves
+    whole files known or unknown. A file that cannot be used is refused alone.
+
+    Args:
+        house: The installation.
+        mappings: CSV or parquet files, in the order in which to read them, and what their columns mean.
+        run_id: Recorded with everything written.
+        known_at: Since when their content is known; None: since each was read.
+        trigger: Recorded with the run.
+        progress: Told the name of every file, how many are behind it and how many there are.
+
+    Returns:
+        What became of each file, in the order given.
+
+    Raises:
+        InvalidInput: `known_at` is in the future.
+        WarehouseError: The installation cannot be written; files remembered before it could not are recognised later.
+    """
+    if known_at is not None and known_at > house.clock():
         raise InvalidInput(f"--known-at {known_at} is in the future", hint="say when the content became known")
-    spec = spec_of(mapping.market)
-    payload = files.read(path, mapping, known_at or started)
-    if known := _known(house, payload):
-        return Imported(path.name, mapping.provider, spec.code, known, duplicate=True)
-    parser = FilesProvider(name=mapping.provider, clock=house.clock)
-    parsed = parser.parse(payload)
-    pulled = pl.DataFrame(
-        {"fetch_id": [payload.fetch_id], "provider": [mapping.provider], "parser_version": [parser.parser_version]}
-    ).with_columns(fetched_at=pl.lit(payload.fetched_at, dtype=pl.Datetime("us", "UTC")))
-    cleaned = {
-        dataset: clean_raw(frame, pulled, spec, dataset) for dataset, frame in parsed.frames.items() if frame.height
-    }
-    if "bars" in cleaned:
-        prove_units(cleaned["bars"], spec, path.name)
-        prove_dates(cleaned["bars"], spec, house.thresholds)
-    lake_path = house.lake.seal([payload], run_id)
-    fetches = pulls.keep(house.lake, parser, [pulls.Pulled(payload, parsed, None)], lake_path)
-    with house.warehouse.transaction() as connection:
-        pulls.register(connection, fetches, run_id)
-    notes = tuple(parsed.notes)
-    del parsed  # a quarter of a large import's memory
-    done: dict[str, Ingested] = {}
-    for dataset in list(cleaned):
-        clean = cleaned.pop(dataset)
+    outcomes: Outcomes = {}
+    for portion in _portions(mappings):
+        started, payloads = house.clock(), {}
+        ids = sorted(new_id() for _ in portion)  # of two files that differ at one instant the later one counts
+        for place, (path, fetch_id) in enumerate(zip(portion, ids, strict=True), start=len(outcomes)):
+            if progress:
+                progress(path.name, place, len(mappings))
+            try:
+                payload = files.read(path, mappings[path], known_at or house.clock())
+                payloads[path] = replace(payload, fetch_id=fetch_id)
+            except _UNUSABLE as error:
+                outcomes[path] = error
+        if payloads:
+            outcomes |= _take_in(house, mappings, payloads, run_id, trigger, started)
+    for path, outcome in outcomes.items():
+        if isinstance(outcome, VprismError):
+            outcome.context.setdefault("file", path.name)
+    return {path: outcomes[path] for path in mappings}
+
+
+def _portions(mappings: Mapping[Path, files.Mapping]) -> Iterator[list[Path]]:
+    """Files of one market and provider, as many as are taken in together; a larger one stands alone."""
+
+    def source(path: Path) -> tuple[str, str]:
+        return mappings[path].market, mappings[path].provider
+
+    for _, paths in groupby(sorted(mappings, key=source), source):
+        portion: list[Path] = []
+        held = 0
+        for path in paths:
+            size = path.stat().st_size if path.is_file() else 0
+            if portion and held + size > PORTION:
+                yield portion
+                portion, held = [], 0
+            portion.append(path)
+            held += size
+        yield portion
+
+
+def _take_in(
+    house: House,
+    mappings: Mapping[Path, files.Mapping],
+    payloads: Mapping[Path, Payload],
+    run_id: str,
+    trigger: str,
+    started: datetime,
+) -> Outcomes:
+    """Check the files of a portion that are new, archive the good ones and remember them."""
+    mapping = mappings[next(iter(payloads))]
+    spec, parser = mapping.spec, FilesProvider(name=mapping.provider, clock=house.clock)
+    known = _known(house, mappings, payloads)
+    names = {payload.fetch_id: path.name for path, payload in payloads.items()}
+    pulled = pulls.parse_all(parser, [payload for path, payload in payloads.items() if known[path] == payload.fetch_id])
+    refused: dict[str, VprismError] = {pull.payload.fetch_id: pull.error for pull in pulled if pull.error}
+    while True:  # until no file is refused: those that are leave no trace
+        pulled = [pull for pull in pulled if pull.payload.fetch_id not in refused]
+        parts = clean_parts(spec, parser, pulled)
+        bad = [refusals(house, spec, part, names) for part in parts]
+        if not any(bad):
+            break
+        for errors in bad:
+            refused = errors | refused
+    notes = {pull.payload.fetch_id: tuple(pull.parsed.notes) for pull in pulled if pull.parsed}
+    done: dict[str, dict[str, Ingested]] = defaultdict(dict)
+    if pulled:
+        lake_path = house.lake.seal([pull.payload for pull in pulled], run_id)
+        fetches = pulls.keep(house.lake, parser, pulled, lake_path)
+        pulled.clear()  # a quarter of a large import's memory
         with house.warehouse.transaction() as connection:
-            done[dataset] = counts = ingest(connection, spec, dataset, pulled, clean, house.settings.min_data_quality)
-            record_step(
-                connection,
+            pulls.register(connection, fetches, run_id)
+            while parts:
+                part = parts.pop(0)
+                batch = enter(connection, spec, part.dataset, part.pulls, part.cleaned).batch
+                for fetch_id, counts in entered(connection, part.dataset, part.tallies, batch).items():
+                    done[fetch_id][part.dataset] = counts
+            steps = [
                 RunStep(
                     run_id,
-                    f"import/{path.name}/{dataset}",
+                    f"import/{names[fetch_id]}/{dataset}",
                     trigger,
                     started,
                     spec.code,
@@ -108,45 +199,49 @@ def import_file(
                     unchanged=counts.unchanged,
                     quarantined=counts.quarantined,
                     batch=counts.batch,
-                ),
-                house.clock(),
-            )
-    return Imported(path.name, mapping.provider, spec.code, payload.fetch_id, datasets=done, notes=notes)
+                )
+                for fetch_id, datasets in done.items()
+                for dataset, counts in datasets.items()
+            ]
+            record_steps(connection, steps, house.clock())
+    return {
+        path: refused.get(known[path])
+        or Imported(
+            path.name,
+            parser.name,
+            spec.code,
+            known[path],
+            duplicate=known[path] != payload.fetch_id,
+            datasets=done.get(payload.fetch_id, {}),
+            notes=notes.get(payload.fetch_id, ()),
+        )
+        for path, payload in payloads.items()
+    }
 
 
-def prove_units(cleaned: Cleaned, spec: MarketSpec, name: str) -> None:
-    """Refuse bars whose prices or volumes are in another unit than declared.
-
-    Raises:
-        DataQualityError: Most symbols that can be judged are off by the same power of ten.
-    """
-    bars = cleaned.accepted.select("provider", "symbol", "session", "exchange", "close", "volume", "value")
-    suspects = unit_suspects(bars, spec)
-    judged = bars["symbol"].n_unique()
-    by_field = suspects.group_by("field", "factor").len().sort("len", descending=True)
-    if by_field.is_empty() or by_field["len"][0] < SUSPECT_SHARE * judged:
-        return
-    example = suspects.row(0, named=True)
-    raise DataQualityError(
-        f"{name}: the {example['field']} of {by_field['len'][0]:,} of {judged:,} symbols looks off by a factor of"
-        f" {by_field['factor'][0]:g}: {example['evidence']}",
-        hint=f"correct the unit of {example['field']} in the mapping; nothing was imported",
-        check="units",
-        symbol=example["symbol"],
-    )
-
-
-def _known(house: House, payload: Payload) -> str | None:
-    """The pull that brought these bytes under this mapping before."""
-    if not house.warehouse.path.exists():
-        return None
-    with house.warehouse.connect() as connection:
-        row = connection.execute(
-            "SELECT fetch_id FROM raw.fetches WHERE sha256 = ? AND provider = ? AND error_code IS NULL"
-            " AND (request->>'$.params.mapping') = ?",
-            [payload.sha256, payload.request.provider, payload.request.params["mapping"]],
-        ).fetchone()
-    return str(row[0]) if row else None
+def _known(house: House, mappings: Mapping[Path, files.Mapping], payloads: Mapping[Path, Payload]) -> dict[Path, str]:
+    """For each file the first pull that says the same: an earlier one, or its own."""
+    provider = next(iter(payloads.values())).request.provider
+    earlier: list[tuple[str, str, str, str]] = []
+    if house.warehouse.path.exists():
+        with house.warehouse.connect() as connection:
+            earlier = connection.execute(
+                """SELECT sha256, request->>'$.params.mapping', request->>'$.url', fetch_id FROM raw.fetches
+                   WHERE provider = ? AND error_code IS NULL AND list_contains(?, sha256)
+                   ORDER BY fetched_at DESC, fetch_id DESC""",
+                [provider, [payload.request.params["sha256"] for payload in payloads.values()]],
+            ).fetchall()
+    first = {
+        key: fetch_id
+        for sha256, mapping, url, fetch_id in earlier
+        for key in ((sha256, mapping, ""), (sha256, mapping, url))
+    }
+    known = {}
+    for path, payload in payloads.items():
+        request = payload.request
+        name = request.url if mappings[path].reads_file_name else ""
+        known[path] = first.setdefault((request.params["sha256"], request.params["mapping"], name), payload.fetch_id)
+    return known
 
 
 # --- the inbox ------------------------------------------------------------------------------------------------------
@@ -157,16 +252,19 @@ def inbox(house: House) -> Path:
     return house.settings.data_dir / "inbox"
 
 
-def waiting(house: House, spec: MarketSpec) -> list[tuple[Path, Mapping | VprismError]]:
+def in_folder(folder: Path) -> list[Path]:
+    """Files of a folder that hold data: all but mappings and hidden ones."""
+    found = sorted(folder.iterdir()) if folder.is_dir() else []
+    return [path for path in found if path.is_file() and path.suffix != MAPPING_SUFFIX and path.name[0] != "."]
+
+
+def waiting(house: House, spec: MarketSpec) -> list[tuple[Path, files.Mapping | VprismError]]:
     """Files of a market in the inbox with the mapping beside them, or a shipped one that fits their columns."""
-    found: list[tuple[Path, Mapping | VprismError]] = []
-    folder = inbox(house)
-    for path in sorted(folder.glob("*")) if folder.is_dir() else []:
-        if not path.is_file() or path.suffix == MAPPING_SUFFIX or path.name.startswith("."):
-            continue
+    found: list[tuple[Path, files.Mapping | VprismError]] = []
+    for path in in_folder(inbox(house)):
         beside = path.with_name(path.name + MAPPING_SUFFIX)
         try:
-            mapping = Mapping.load(beside) if beside.is_file() else files.guess(path)
+            mapping = files.Mapping.load(beside) if beside.is_file() else files.guess(path)
         except VprismError as error:
             found.append((path, error))
             continue
@@ -177,18 +275,21 @@ def waiting(house: House, spec: MarketSpec) -> list[tuple[Path, Mapping | Vprism
 
 def import_inbox(house: House, spec: MarketSpec, run_id: str) -> tuple[list[Imported], dict[str, VprismError]]:
     """Import what waits for a market; files move to `done` or, with the reason beside them, to `refused`."""
+    found = waiting(house, spec)
+    usable = {path: mapping for path, mapping in found if not isinstance(mapping, VprismError)}
+    outcomes = import_files(house, usable, run_id, trigger="inbox")
+    outcomes |= {path: mapping for path, mapping in found if isinstance(mapping, VprismError)}
     done: list[Imported] = []
     refused: dict[str, VprismError] = {}
-    for path, mapping in waiting(house, spec):
-        try:
-            if isinstance(mapping, VprismError):
-                raise mapping
-            done.append(import_file(house, path, mapping, run_id, trigger="inbox"))
+    for path, _ in found:
+        outcome = outcomes[path]
+        if isinstance(outcome, Imported):
+            done.append(outcome)
             _move(path, DONE)
-        except VprismError as error:
-            refused[path.name] = error
+        else:
+            refused[path.name] = outcome
             _move(path, REFUSED).with_suffix(path.suffix + ".reason").write_text(
-                f"{error.code}: {error.message}\n{error.hint}\n"
+                f"{outcome.code}: {outcome.message}\n{outcome.hint}\n"
             )
     return done, refused
 

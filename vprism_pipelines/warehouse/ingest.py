@@ -163,12 +163,21 @@ def ingest(
         ContractViolation: Accepted rows break the table's contract: a defect of ours, nothing is written.
         DataQualityError: Fewer than `minimum_quality` of the rows are acceptable; nothing is written.
     """
-    book = ledger.LEDGERS[dataset]
-    _judge(spec, dataset, pulls, cleaned, minimum_quality)
-    _prove(book, cleaned.accepted, dataset)
+    newest = of_newest_run(pulls, cleaned)
+    counts = Ingested(rows=newest.rows, accepted=newest.accepted.height, quarantined=newest.quarantined.height)
+    if error := too_bad(spec, dataset, replace(counts, reasons=cleaned.reasons()), minimum_quality):
+        raise error
+    prove(dataset, cleaned.accepted)
+    return enter(connection, spec, dataset, pulls, cleaned)
+
+
+def enter(
+    connection: duckdb.DuckDBPyConnection, spec: MarketSpec, dataset: str, pulls: pl.DataFrame, cleaned: Cleaned
+) -> Ingested:
+    """Remember rows that were judged and proven, inside the caller's transaction."""
     batch = next_batch(connection)
     classify = classify_bars if dataset == "bars" else classify_terms
-    remembered = ledger.remember(connection, book, cleaned.accepted, batch, classify)
+    remembered = ledger.remember(connection, ledger.LEDGERS[dataset], cleaned.accepted, batch, classify)
     _record(connection, spec, dataset, pulls, cleaned, batch)
     return Ingested(
         pulls=pulls.height,
@@ -197,21 +206,64 @@ def of_newest_run(pulls: pl.DataFrame, cleaned: Cleaned) -> Cleaned:
     )
 
 
-def _judge(spec: MarketSpec, dataset: str, pulls: pl.DataFrame, cleaned: Cleaned, minimum_quality: float) -> None:
-    """Refuse rows too many of which are bad."""
-    newest = of_newest_run(pulls, cleaned)
-    accepted, rejected = newest.accepted.height, newest.quarantined.height
-    rows = accepted + rejected
-    if rows and 1 - rejected / rows < minimum_quality and (rejected >= ENOUGH_TO_BLOCK or 2 * rejected > rows):
-        raise DataQualityError(
-            f"only {accepted:,} of {rows:,} {dataset} rows are acceptable",
-            hint=f"reasons: {cleaned.reasons()}; lower MIN_DATA_QUALITY only if you know why",
-            market=spec.code,
-            check="rejection_rate",
+def tallies(cleaned: Cleaned) -> dict[str, Ingested]:
+    """What cleaning made of every pull by itself: rows, accepted, quarantined and the reasons."""
+    accepted = dict(cleaned.accepted.group_by("fetch_id").len().iter_rows())
+    quarantined = dict(cleaned.quarantined.group_by("fetch_id").len().iter_rows())
+    why = cleaned.quarantined.select("fetch_id", "reasons").explode("reasons").group_by("fetch_id", "reasons").len()
+    reasons: dict[str, dict[str, int]] = {}
+    for fetch_id, reason, rows in why.sort("len", "reasons", descending=[True, False]).iter_rows():
+        reasons.setdefault(fetch_id, {})[reason] = rows
+    return {
+        fetch_id: Ingested(
+            pulls=1,
+            rows=accepted.get(fetch_id, 0) + quarantined.get(fetch_id, 0),
+            accepted=accepted.get(fetch_id, 0),
+            quarantined=quarantined.get(fetch_id, 0),
+            reasons=reasons.get(fetch_id, {}),
         )
+        for fetch_id in accepted | quarantined
+    }
 
 
-def _prove(book: ledger.Ledger, accepted: pl.DataFrame, dataset: str) -> None:
+def entered(
+    connection: duckdb.DuckDBPyConnection, dataset: str, judged: Mapping[str, Ingested], batch: int
+) -> dict[str, Ingested]:
+    """The tallies of pulls that were entered together, with what the ledger says each of them brought."""
+    brought = connection.execute(
+        f"""SELECT fetch_id, count(*) FILTER (change_class = 'new'), count(*) FILTER (change_class <> 'new')
+            FROM {ledger.LEDGERS[dataset].table.full_name} WHERE batch = ? GROUP BY fetch_id""",
+        [batch],
+    ).fetchall()
+    counts = {fetch_id: (new, changed) for fetch_id, new, changed in brought}
+    done = {}
+    for fetch_id, tally in judged.items():
+        new, changed = counts.get(fetch_id, (0, 0))
+        done[fetch_id] = replace(tally, new=new, changed=changed, unchanged=tally.accepted - new - changed, batch=batch)
+    return done
+
+
+def too_bad(spec: MarketSpec, dataset: str, tally: Ingested, minimum_quality: float) -> DataQualityError | None:
+    """Why rows are refused as a whole: fewer than `minimum_quality` of them are acceptable."""
+    rows, rejected = tally.rows, tally.quarantined
+    enough = rejected >= ENOUGH_TO_BLOCK or 2 * rejected > rows
+    if not rows or 1 - rejected / rows >= minimum_quality or not enough:
+        return None
+    return DataQualityError(
+        f"only {tally.accepted:,} of {rows:,} {dataset} rows are acceptable",
+        hint=f"reasons: {tally.reasons}; lower MIN_DATA_QUALITY only if you know why",
+        market=spec.code,
+        check="rejection_rate",
+    )
+
+
+def prove(dataset: str, accepted: pl.DataFrame) -> None:
+    """Hold accepted rows against the contract of their table.
+
+    Raises:
+        ContractViolation: A defect of the cleaning rules.
+    """
+    book = ledger.LEDGERS[dataset]
     stamped = accepted.with_columns(
         known_to=pl.lit(None, dtype=pl.Datetime("us", "UTC")), change_class=pl.lit(""), batch=pl.lit(0, dtype=pl.Int64)
     )

@@ -17,7 +17,7 @@ import polars as pl
 
 from vprism_pipelines import tables
 from vprism_pipelines.errors import WarehouseError
-from vprism_pipelines.quality.order import in_order, repeats
+from vprism_pipelines.quality.order import in_order
 from vprism_pipelines.tables import CLEAN_ACTIONS, CLEAN_BARS, Table
 from vprism_pipelines.warehouse.building import changed, frame, scalar
 from vprism_pipelines.warehouse.row_groups import in_row_groups
@@ -109,7 +109,7 @@ def remember(
     arrived = ordered.height
     connection.register("incoming", ordered)
     try:
-        if not _heard(connection, ledger) and not repeats(ordered, ledger.key):
+        if not _heard(connection, ledger, ordered) and not _repeats(ordered, ledger.key):
             return Remembered(_insert_first(connection, ledger, columns, batch), 0, 0)
         connection.execute("CREATE OR REPLACE TEMP TABLE arriving AS SELECT * FROM incoming")
     finally:
@@ -120,15 +120,26 @@ def remember(
     return Remembered(added.new, added.changed, arrived - added.new - added.changed)
 
 
-def _heard(connection: duckdb.DuckDBPyConnection, ledger: Ledger) -> bool:
+def _repeats(ordered: pl.DataFrame, key: tuple[str, ...]) -> bool:
+    """Whether any key is there twice, among rows in order of the key."""
+    return bool(ordered.select(pl.all_horizontal(pl.col(name) == pl.col(name).shift(1) for name in key).any()).item())
+
+
+def _heard(connection: duckdb.DuckDBPyConnection, ledger: Ledger, incoming: pl.DataFrame) -> bool:
     """Whether any arriving key has a version already."""
-    table, key = ledger.table.full_name, ", ".join(ledger.key)
-    # A provider never heard of before has no key at all: far cheaper to see than that none of millions is known.
-    speaking = "provider IN (SELECT DISTINCT provider FROM incoming)"
-    if not scalar(connection, f"SELECT count(*) FROM (FROM {table} WHERE {speaking} LIMIT 1)"):
+    values = incoming["provider"].unique().to_list()
+    within = f"provider IN ({', '.join('?' * len(values))})"
+    if ledger.date:
+        within += f" AND {ledger.date} BETWEEN ? AND ?"
+        values += [incoming[ledger.date].min(), incoming[ledger.date].max()]
+    about = f"(FROM {ledger.table.full_name} WHERE {within})"
+    # Of a new session, or from a new provider, there is no row at all: far cheaper to see than that no key is known.
+    if not connection.execute(f"SELECT 1 FROM {about} LIMIT 1", values).fetchone():
         return False
-    found = f"FROM {table} AS t SEMI JOIN incoming USING ({key}) {_bounds(ledger, 'incoming')} LIMIT 1"
-    return bool(scalar(connection, f"SELECT count(*) FROM ({found})"))
+    key = ", ".join(ledger.key)
+    return bool(
+        connection.execute(f"SELECT 1 FROM {about} SEMI JOIN incoming USING ({key}) LIMIT 1", values).fetchone()
+    )
 
 
 def _drop_believed(connection: duckdb.DuckDBPyConnection, ledger: Ledger) -> int:
@@ -162,13 +173,13 @@ def _insert_first(connection: duckdb.DuckDBPyConnection, ledger: Ledger, columns
     )
 
 
-def _bounds(ledger: Ledger, rows: str = "arriving") -> str:
+def _bounds(ledger: Ledger) -> str:
     """A bound on the date lets DuckDB skip row groups."""
     if ledger.date is None:
         return ""
     return (
-        f"WHERE t.{ledger.date} BETWEEN (SELECT min({ledger.date}) FROM {rows})"
-        f" AND (SELECT max({ledger.date}) FROM {rows})"
+        f"WHERE t.{ledger.date} BETWEEN (SELECT min({ledger.date}) FROM arriving)"
+        f" AND (SELECT max({ledger.date}) FROM arriving)"
     )
 
 

@@ -1,6 +1,10 @@
-"""Does it make sense as a whole? Dates, the index, and how much history is rewritten."""
+"""Does it make sense as a whole? Units, dates, the index, and how much history is rewritten."""
 
 from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
 
 import duckdb
 import polars as pl
@@ -8,23 +12,57 @@ import polars as pl
 from vprism_pipelines.errors import DataQualityError
 from vprism_pipelines.market.calendars import calendar
 from vprism_pipelines.market.spec import MarketSpec
-from vprism_pipelines.quality.alignment import date_shift
+from vprism_pipelines.quality.alignment import date_shift, unit_suspects
 from vprism_pipelines.quality.checks import Status
 from vprism_pipelines.quality.rows import Cleaned
 from vprism_pipelines.quality.thresholds import DEFAULTS, Thresholds
 from vprism_pipelines.warehouse.building import frame, prefix
 from vprism_pipelines.warehouse.measurement import Measurement
 
-__all__ = ["date_shifts", "index_sanity", "revision_rate"]
+__all__ = ["date_shifts", "index_sanity", "mistaken_units", "prove_dates", "revision_rate", "shifted_pulls"]
 
+SUSPECT_SHARE = 0.5  # of the symbols judged; fewer can be oddities, more is the wrong unit
 INDEX_SESSIONS = 250
 INDEX_MEMBERS = 20
 INDEX_TOLERANCE = 0.02  # of the day's return
 REVISED_SYMBOLS = 20  # a pull about fewer says little by a share
 
 
+def mistaken_units(cleaned: Cleaned, spec: MarketSpec, names: Mapping[str, str]) -> dict[str, DataQualityError]:
+    """Pulls whose prices or volumes are in another unit than declared: most symbols that can be judged are off by the
+    same power of ten.
+
+    Args:
+        cleaned: Bars of some pulls, each judged by itself.
+        spec: Whose rules tell.
+        names: What to call each pull.
+    """
+    # Every pull takes the place of a provider: what is usual for it is found among its own symbols.
+    bars = cleaned.accepted.select("symbol", "session", "exchange", "close", "volume", "value", provider="fetch_id")
+    judged = bars.group_by("provider").agg(symbols=pl.col("symbol").n_unique())
+    worst = (
+        unit_suspects(bars, spec)
+        .group_by("provider", "field", "factor", maintain_order=True)
+        .agg(pl.len(), pl.col("symbol", "evidence").first())
+        .join(judged, on="provider", maintain_order="left")
+        .filter(pl.col("len") >= SUSPECT_SHARE * pl.col("symbols"))
+        .sort("len", descending=True, maintain_order=True)
+        .unique("provider", keep="first", maintain_order=True)
+    )
+    return {
+        row["provider"]: DataQualityError(
+            f"{names[row['provider']]}: the {row['field']} of {row['len']:,} of {row['symbols']:,} symbols looks off"
+            f" by a factor of {row['factor']:g}: {row['evidence']}",
+            hint=f"correct the unit of {row['field']} in the mapping; nothing was imported",
+            check="units",
+            symbol=row["symbol"],
+        )
+        for row in worst.iter_rows(named=True)
+    }
+
+
 def prove_dates(cleaned: Cleaned, spec: MarketSpec, thresholds: Thresholds = DEFAULTS) -> Measurement:
-    """Refuse a delivery whose dates are a day off before anything of it is believed.
+    """Refuse deliveries whose dates are a day off before anything of them is believed.
 
     Args:
         cleaned: Bars of some pulls; those on closed days are in its quarantine.
@@ -34,20 +72,36 @@ def prove_dates(cleaned: Cleaned, spec: MarketSpec, thresholds: Thresholds = DEF
     Raises:
         DataQualityError: The dates of a delivery fit the calendar better one day earlier or later.
     """
-    days = calendar(spec.calendar)
-    shifted = date_shifts(cleaned, days.sessions(days.first_session, days.last_session), thresholds)
+    shifted = _date_shifts(cleaned, spec, thresholds)
     if shifted.status is Status.FAIL:
-        first = shifted.evidence.row(0, named=True)
-        raise DataQualityError(
-            f"{1 - first['overlap_0']:.1%} of the dates {first['provider']} sent are no sessions of {spec.calendar};"
-            f" they fit once moved by {first['best_lag']:+d} day",
-            hint="its time stamps are of another zone: name that zone in the file's mapping, or correct the parser;"
-            " nothing was written",
-            market=spec.code,
-            check=shifted.check,
-            deliveries=int(shifted.value or 0),
-        )
+        raise _shifted(shifted.evidence.row(0, named=True), shifted, spec)
     return shifted
+
+
+def shifted_pulls(cleaned: Cleaned, spec: MarketSpec, thresholds: Thresholds = DEFAULTS) -> dict[str, DataQualityError]:
+    """As `prove_dates`, every delivery judged by itself: fetch_id -> why it is refused."""
+    shifted = _date_shifts(cleaned, spec, thresholds)
+    alone = replace(shifted, value=1.0)
+    if alone.status is not Status.FAIL:
+        return {}
+    return {row["fetch_id"]: _shifted(row, alone, spec) for row in shifted.evidence.iter_rows(named=True)}
+
+
+def _date_shifts(cleaned: Cleaned, spec: MarketSpec, thresholds: Thresholds) -> Measurement:
+    days = calendar(spec.calendar)
+    return date_shifts(cleaned, days.sessions(days.first_session, days.last_session), thresholds)
+
+
+def _shifted(delivery: dict[str, Any], shifted: Measurement, spec: MarketSpec) -> DataQualityError:
+    return DataQualityError(
+        f"{1 - delivery['overlap_0']:.1%} of the dates {delivery['provider']} sent are no sessions of {spec.calendar};"
+        f" they fit once moved by {delivery['best_lag']:+d} day",
+        hint="its time stamps are of another zone: name that zone in the file's mapping, or correct the parser;"
+        " nothing was written",
+        market=spec.code,
+        check=shifted.check,
+        deliveries=int(shifted.value or 0),
+    )
 
 
 def date_shifts(cleaned: Cleaned, sessions: pl.DataFrame, thresholds: Thresholds = DEFAULTS) -> Measurement:

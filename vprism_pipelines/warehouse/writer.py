@@ -99,8 +99,9 @@ class Warehouse:
             except BaseException:
                 connection.rollback()
                 raise
-            # What is left to compress takes several threads twice the time of one.
-            connection.execute("SET threads = 1")
+            # What is left to compress takes several threads twice the time of one. And straight into the file, which is
+            # all or nothing as well: by way of the log everything would be written and synced twice.
+            connection.execute("SET threads = 1; SET checkpoint_threshold = '1KB'")
             connection.commit()
 
     def _open(self) -> duckdb.DuckDBPyConnection:

@@ -284,6 +284,11 @@ class Mapping(Strict):
         """Datasets the file feeds, each once."""
         return tuple(dict.fromkeys(table.dataset for table in self.table))
 
+    @property
+    def reads_file_name(self) -> bool:
+        """Whether equal bytes under another name mean something else."""
+        return any(source.of_file_name for table in self.table for _, source in table.sources())
+
     def to_json(self) -> str:
         """Canonical text: equal mappings give equal texts."""
         return json.dumps(self.model_dump(mode="json", by_alias=True, exclude_defaults=True), sort_keys=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import unicodedata
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
 import polars as pl
@@ -75,16 +75,21 @@ def header(body: bytes, form: FileFormat) -> list[str]:
     return parquet.columns_of(body)
 
 
-def read_rows(body: bytes, form: FileFormat, columns: Collection[str]) -> Rows:
-    """Read the named columns of a file; CSV columns are text, parquet columns have their own types.
+def read_rows(body: bytes, form: FileFormat, choose: Callable[[list[str]], Collection[str]]) -> Rows:
+    """Read some columns of a file; CSV columns are text, parquet columns have their own types.
+
+    Args:
+        body: The file.
+        form: How to read it.
+        choose: Which of the columns it has are wanted.
 
     Raises:
         Malformed: The bytes are damaged, or in another encoding than declared.
     """
     if is_parquet(body, form):
-        frame = parquet.read(body, columns)
+        frame = parquet.read(body, choose(parquet.columns_of(body)))
         return Rows(frame.with_row_index(ROW), _no_lines(), frame.width, frame.height)
-    return _read_csv(to_utf8(body, form.encoding), form, columns)
+    return _read_csv(to_utf8(body, form.encoding), form, choose)
 
 
 def to_utf8(body: bytes, encoding: str) -> bytes:
@@ -167,8 +172,9 @@ def _names(lines: pl.Series, form: FileFormat) -> tuple[list[str], pl.Series]:
     return names, lines[1:]
 
 
-def _read_csv(text: bytes, form: FileFormat, columns: Collection[str]) -> Rows:
+def _read_csv(text: bytes, form: FileFormat, choose: Callable[[list[str]], Collection[str]]) -> Rows:
     names, lines = _names(_lines(text, form), form)
+    columns = choose(names)
     if form.quote and form.quote.encode() in text:
         lines = _whole_records(lines, form)
         bare = lines.str.replace_all(f"{_escape(form.quote)}[^{_escape(form.quote)}]*{_escape(form.quote)}", "")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping as Map
 from dataclasses import dataclass
+from functools import partial
 from typing import Final, Literal
 
 import polars as pl
@@ -20,7 +21,7 @@ from vprism_pipelines.providers.files.mapping import (
     Mapping,
     UnitRule,
 )
-from vprism_pipelines.providers.files.reading import ROW, Rows, header, read_rows
+from vprism_pipelines.providers.files.reading import ROW, Rows, read_rows
 from vprism_pipelines.providers.files.source import Source
 
 _EXAMPLES: Final = 100
@@ -57,17 +58,7 @@ def raw_rows(payload: Payload, mapping: Mapping, file_name: str) -> Reading:
     Raises:
         Malformed: The bytes cannot be read, or lack a column of the mapping.
     """
-    names = header(payload.body, mapping.file)
-    problems = missing_columns(mapping, names)
-    if problems:
-        raise Malformed(
-            f"the mapping does not fit {file_name}: {'; '.join(problems[:5])}",
-            hint=f"the file has the columns {', '.join(names)}",
-        )
-    needed = needed_columns(mapping, names)
-    if not needed:
-        raise Malformed(f"{file_name} has none of the columns the mapping reads", hint=f"it has {', '.join(names)}")
-    rows = read_rows(payload.body, mapping.file, needed)
+    rows = read_rows(payload.body, mapping.file, partial(_needed, mapping, file_name))
     binding = Binding(mapping, dict(rows.frame.schema), file_name)
     parts: dict[FileDataset, list[pl.DataFrame]] = {}
     notes: list[str] = []
@@ -82,10 +73,24 @@ def raw_rows(payload: Payload, mapping: Mapping, file_name: str) -> Reading:
     return Reading(
         frames={dataset: frames[0] if len(frames) == 1 else pl.concat(frames) for dataset, frames in parts.items()},
         notes=tuple(notes),
-        rejected=pl.concat([pl.DataFrame(schema=_REJECTED), *rejected]).unique(maintain_order=True),
+        rejected=pl.concat(rejected).unique(maintain_order=True) if rejected else pl.DataFrame(schema=_REJECTED),
         before=rows.frame.head(_EXAMPLES).rename({ROW: "row"}),
         height=rows.height,
     )
+
+
+def _needed(mapping: Mapping, file_name: str, names: list[str]) -> list[str]:
+    """The columns the mapping reads, of those a file has."""
+    problems = missing_columns(mapping, names)
+    if problems:
+        raise Malformed(
+            f"the mapping does not fit {file_name}: {'; '.join(problems[:5])}",
+            hint=f"the file has the columns {', '.join(names)}",
+        )
+    needed = needed_columns(mapping, names)
+    if not needed:
+        raise Malformed(f"{file_name} has none of the columns the mapping reads", hint=f"it has {', '.join(names)}")
+    return needed
 
 
 @dataclass(frozen=True, slots=True)
@@ -225,10 +230,11 @@ class _Step:
     def _unreadable(self, frame: pl.DataFrame, selected: pl.DataFrame) -> None:
         """Note cells that say something we cannot read; the value is then missing, and the row checks decide."""
         schema = {"symbol": pl.String(), "asset": pl.String(), **RAW_FRAMES[self.table.dataset]}
+        before, after = (rows.null_count().row(0, named=True) for rows in (frame, selected))
         tests = {
             name: test
             for name, source in self.table.columns.items()
-            if (test := self._lost(source, schema[name])) is not None and not self._whole(name, frame, selected)
+            if not self._whole(name, before, after) and (test := self._lost(source, schema[name])) is not None
         }
         if not tests or frame.is_empty():
             return
@@ -252,13 +258,13 @@ class _Step:
                 f" (the first: {first['text']!r} in row {first['row']})"
             )
 
-    def _whole(self, name: str, frame: pl.DataFrame, selected: pl.DataFrame) -> bool:
-        """Whether a column has as many values as its source: then none was lost, and nobody needs to look for them."""
+    def _whole(self, name: str, before: Map[str, int], after: Map[str, int]) -> bool:
+        """Whether a column has as many nulls as its source: then nothing was lost, and nobody needs to look for it."""
         source = self.table.columns[name]
         said = self.binding.raw(source)
-        if said is None or source.default is not None or name not in selected.columns:
+        if said is None or source.default is not None or name not in after:
             return False
-        return int(frame.select(said.null_count()).item()) == selected[name].null_count()
+        return before[said.meta.output_name()] == after[name]
 
     def _lost(self, source: Source, ours: pl.DataType) -> pl.Expr | None:
         """Where a source says something that comes out as nothing; None when that cannot be."""

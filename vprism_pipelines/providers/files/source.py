@@ -6,6 +6,7 @@ import re
 from collections.abc import Collection, Iterator
 from datetime import date
 from difflib import get_close_matches
+from functools import lru_cache
 
 import polars as pl
 from pydantic import BaseModel, ConfigDict, field_validator, model_validator
@@ -19,6 +20,7 @@ class Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
+@lru_cache  # every file of a folder brings the same mapping
 def regex(pattern: str | None, groups: int) -> str | None:
     """A pattern polars accepts, with the groups it needs."""
     if pattern is None:
@@ -103,6 +105,11 @@ class Source(Strict):
     def alternatives(self) -> tuple[str, ...]:
         """Column names to look for, best first."""
         return (self.column,) if isinstance(self.column, str) else self.column or ()
+
+    @property
+    def of_file_name(self) -> bool:
+        """Whether the name of the file says any of it."""
+        return self.file_name is not None or any(part.of_file_name for part in self.parts)
 
     def leaves(self, *, optional: bool = False) -> Iterator[tuple[Source, bool]]:
         """Every source that reads a column, and whether that column may be absent."""

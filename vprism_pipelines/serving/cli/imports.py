@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from vprism_pipelines.errors import InvalidInput
+from vprism_pipelines.errors import InvalidInput, VprismError
 from vprism_pipelines.serving.cli.render import Answer
 from vprism_pipelines.serving.cli.session import Session, command
 
@@ -16,7 +16,9 @@ if TYPE_CHECKING:
     import polars as pl
 
     from vprism_pipelines.providers.files import Mapping
-    from vprism_pipelines.warehouse.importing import Imported
+    from vprism_pipelines.warehouse.importing import Imported, Outcomes
+
+_SHOWN = 20  # notes of a folder of files
 
 
 def add_to(root: typer.Typer) -> None:
@@ -26,7 +28,7 @@ def add_to(root: typer.Typer) -> None:
 
 def import_files(
     session: Session,
-    paths: Annotated[list[Path], typer.Argument(help="CSV or parquet files.")],
+    paths: Annotated[list[Path], typer.Argument(help="CSV or parquet files, or folders of them.")],
     mapping: Annotated[str, typer.Option(help="What the columns mean: a TOML file, or the name of a shipped mapping.")],
     known_at: Annotated[
         str | None, typer.Option(help="Since when the content is known, ISO date or time. [default: now]")
@@ -40,73 +42,122 @@ def import_files(
 ) -> Answer:
     """Import files: archive, check, clean, remember, then build golden and analytics and publish.
 
-    The same bytes under the same mapping are recognised and change nothing.
+    The same bytes under the same mapping are recognised and change nothing. Of several files, one that cannot be used
+    is refused alone.
     """
     from vprism_pipelines.providers.base import new_id
     from vprism_pipelines.providers.files import Mapping
     from vprism_pipelines.serving.launch import run_market
-    from vprism_pipelines.warehouse.importing import import_file
+    from vprism_pipelines.warehouse import importing
 
     understood = Mapping.load(
         mapping, **{name: text for name, text in (("market", market), ("provider", provider)) if text}
     )
+    found = _files(paths)
     if dry_run:
-        return _dry_run(session, paths, understood)
+        return _dry_run(session, found, understood)
     instant = _instant(known_at)
     run_id = f"import-{new_id()}"
-    done: list[Imported] = []
-    for path in paths:
-        with session.output.progress(f"importing {path.name}"):
-            done.append(import_file(session.house, path, understood, run_id, known_at=instant))
-    notes = [note for item in done for note in item.notes]
+    with session.output.progress("importing") as show:
+        outcomes = importing.import_files(
+            session.house, dict.fromkeys(found, understood), run_id, known_at=instant, progress=show
+        )
+    done = [outcome for outcome in outcomes.values() if isinstance(outcome, importing.Imported)]
+    errors = tuple(outcome for outcome in outcomes.values() if isinstance(outcome, VprismError))
+    if errors and len(outcomes) == 1:
+        raise errors[0]
+    notes = _notes(done)
     if not no_build and any(not item.duplicate for item in done):
         with session.output.progress("building") as show:
             report = run_market(session.house, understood.market, providers=["files"], this_month=True, progress=show)
         from vprism_pipelines.serving.cli.run import report_errors
 
-        errors = tuple(report_errors(report))
+        errors += tuple(report_errors(report))
         notes.append(f"snapshot {report.snapshot} published after {report.seconds:.1f} s")
-        return Answer(_counted(done), tuple(notes), errors=errors)
-    return Answer(_counted(done), tuple(notes))
+    return Answer(_counted(outcomes), tuple(notes), errors=errors)
 
 
-def _counted(done: list[Imported]) -> pl.DataFrame:
+def _files(paths: list[Path]) -> list[Path]:
+    """The files named, and those in the folders named: all but hidden ones and mappings, as in the inbox."""
+    from vprism_pipelines.warehouse.importing import in_folder
+
+    found: list[Path] = []
+    for path in paths:
+        inside = in_folder(path) if path.is_dir() else [path]
+        if not inside:
+            raise InvalidInput(f"the folder {str(path)!r} holds no files", hint="name CSV or parquet files", path=path)
+        found += inside
+    return found
+
+
+def _counted(outcomes: Outcomes) -> pl.DataFrame:
     import polars as pl
 
-    rows = [
-        (item.file, item.provider, dataset, c.rows, c.new, c.changed, c.unchanged, c.quarantined, str(c.reasons or ""))
-        for item in done
-        for dataset, c in item.datasets.items()
-    ] + [(item.file, item.provider, "known before", 0, 0, 0, 0, 0, "") for item in done if item.duplicate]
+    from vprism_pipelines.warehouse.ingest import Ingested
+
+    def row(path: Path, provider: str, dataset: str, c: Ingested, reasons: object) -> tuple[str | int, ...]:
+        return path.name, provider, dataset, c.rows, c.new, c.changed, c.unchanged, c.quarantined, str(reasons or "")
+
+    rows = []
+    for path, outcome in outcomes.items():
+        if isinstance(outcome, VprismError):
+            rows.append(row(path, "", "refused", Ingested(), f"{outcome.code}: {outcome.message}"))
+        elif outcome.duplicate:
+            rows.append(row(path, outcome.provider, "known before", Ingested(), ""))
+        else:
+            counted = outcome.datasets.items()
+            rows += [row(path, outcome.provider, dataset, counts, counts.reasons) for dataset, counts in counted]
     columns = ["file", "provider", "dataset", "rows", "new", "changed", "unchanged", "quarantined", "reasons"]
     return pl.DataFrame(rows, schema=columns, orient="row")
 
 
+def _notes(done: list[Imported]) -> list[str]:
+    """What the parser has to say of each file."""
+    notes = [note if len(done) == 1 else f"{item.file}: {note}" for item in done for note in item.notes]
+    more = len(notes) - _SHOWN
+    return notes if more <= 0 else [*notes[:_SHOWN], f"{more:,} more notes on the other files"]
+
+
 def _dry_run(session: Session, paths: list[Path], mapping: Mapping) -> Answer:
-    """First rows before and after, and the rejects by reason; nothing is written."""
+    """Rows by outcome, and of the first file the first ones before and after; nothing is written."""
     import polars as pl
 
-    from vprism_pipelines.market.spec import market as spec_of
+    counted: list[tuple[str, str, str, int]] = []
+    notes: list[str] = []
+    for path in paths:
+        try:
+            outcomes, said = _tried(session, path, mapping)
+        except VprismError as error:
+            if len(paths) == 1:
+                raise
+            outcomes, said = [("", f"refused, {error.code}: {error.message}", 0)], []
+        counted += [(path.name, *outcome) for outcome in outcomes]
+        notes = notes or said
+    frame = pl.DataFrame(counted, schema=["file", "dataset", "outcome", "rows"], orient="row")
+    return Answer(frame, (*notes, "nothing was written"))
+
+
+def _tried(session: Session, path: Path, mapping: Mapping) -> tuple[list[tuple[str, str, int]], list[str]]:
+    """Rows of a file by dataset and outcome, and what there is to show of it."""
+    import polars as pl
+
     from vprism_pipelines.providers.files import FilesProvider, preview, read
     from vprism_pipelines.warehouse.ingest import clean_raw
 
-    path = paths[0]
-    spec = spec_of(mapping.market)
     shown = preview(path, mapping)
     payload = read(path, mapping, session.house.clock())
     pulls = pl.DataFrame({"fetch_id": [payload.fetch_id], "provider": [mapping.provider]}).with_columns(
         fetched_at=pl.lit(payload.fetched_at, dtype=pl.Datetime("us", "UTC"))
     )
     notes = [f"before: {row}" for row in shown.before.iter_rows(named=True)]
-    counted = []
+    counted: list[tuple[str, str, int]] = []
     for dataset, frame in FilesProvider(name=mapping.provider).parse(payload).frames.items():
-        cleaned = clean_raw(frame, pulls, spec, dataset)
+        cleaned = clean_raw(frame, pulls, mapping.spec, dataset)
         after = cleaned.accepted.head(5).drop("fetch_id", "known_from", "provider")
         notes += [f"after: {row}" for row in after.iter_rows(named=True)]
         counted.append((dataset, "accepted", cleaned.accepted.height))
         counted += [(dataset, reason, rows) for reason, rows in cleaned.reasons().items()]
-    frame = pl.DataFrame(counted, schema=["dataset", "outcome", "rows"], orient="row")
-    return Answer(frame, (*notes, *shown.notes, "nothing was written"))
+    return counted, [*notes, *shown.notes]
 
 
 def _instant(text: str | None) -> datetime | None:
