@@ -1,117 +1,135 @@
-"""`python -m benchmarks.scale`: a simulated exchange of growing size: seconds and memory by stage, and how they grow.
+"""`python -m benchmarks.scale`: a simulated exchange of growing size: what loading it and reading it take.
 
     python -m benchmarks.scale [--rows 1000000 4000000 10000000]
+    python -m benchmarks.scale --queries-only FOLDER [FOLDER …]
 
-Each size is a process and an installation of its own. The exponent is the slope of log seconds over log rows: 1 means
-twice the rows take twice as long. Queries are medians on the published snapshot, on one open connection.
+Each size is a process and an installation of its own; FOLDER is one that stands already, of whose published file a copy
+is read. The exponent is the slope of log seconds over log rows: 1 means twice the rows take twice as long.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import statistics
+import os
 import subprocess
 import sys
 import tempfile
-import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
-import duckdb
 import numpy as np
 
-from benchmarks.bulk import Meter, bars_in, installation, load, simulated
-
-REPEATS = 15
-RECENT = "session > (SELECT max(session) FROM golden.bars) - 365"
-QUERIES = {
-    "open the snapshot, first query": "SELECT max(session) FROM golden.bars",
-    "one symbol, all sessions": "FROM golden.bars WHERE symbol = '{symbol}' ORDER BY session",
-    "one symbol, a year": f"FROM golden.bars WHERE symbol = '{{symbol}}' AND {RECENT} ORDER BY session",
-    "one session, all symbols": "FROM golden.bars WHERE session = (SELECT max(session) FROM golden.bars)",
-    "quotes of 500 symbols, from the history": "SELECT symbol, arg_max(close, session) FROM golden.bars"
-    " WHERE symbol IN (SELECT symbol FROM analytics.latest LIMIT 500) GROUP BY symbol",
-    "quotes of 500 symbols, from analytics.latest": "SELECT symbol, close, change FROM analytics.latest LIMIT 500",
-    "screener, from analytics.latest": "SELECT symbol FROM analytics.latest WHERE rsi_14 < 30 AND adv_20 > 1e9",
-    "screener with a year's statistics": "SELECT symbol, stddev(ret_1d), avg(ret_1d) FROM analytics.daily"
-    f" WHERE {RECENT} GROUP BY symbol ORDER BY 2 DESC LIMIT 50",
-}
+from benchmarks.bulk import Meter, installation, load, simulated
+from benchmarks.latency import QUESTIONS, REPEATS, Measured, copied, measured
 
 
-def one(rows: int) -> dict[str, object]:
-    """Everything about one size; run in a process of its own."""
+@dataclass(frozen=True)
+class Run:
+    """One size: its readers; GB at most and seconds by stage, where it was loaded; the machine's load meanwhile."""
+
+    readers: Measured
+    peak: float
+    stages: dict[str, float]
+    busy: float
+
+
+def one(asked: str) -> Run:
+    """Everything about one size, or about the installation in a folder; run in a process of its own."""
     with tempfile.TemporaryDirectory() as folder:
-        files = simulated(Path(folder), rows)
-        house, meter = installation(Path(folder)), Meter()
-        load(house, files, meter)
-        return {
-            "rows": bars_in(house),
-            "peak": meter.peak,
-            "stages": {part.stage.removeprefix("– "): part.wall for part in meter.spent},
-            "queries": _queries(house.settings.database),
-        }
+        meter = Meter()
+        if asked.isdigit():
+            files = simulated(Path(folder), int(asked))
+            house = installation(Path(folder))
+            load(house, files, meter)
+        else:
+            house = copied(Path(asked), Path(folder))
+        stages = {part.stage.removeprefix("– "): part.wall for part in meter.spent}
+        readers = measured(house)
+        return Run(readers, meter.peak, stages, os.getloadavg()[1])
 
 
-def _queries(database: Path) -> dict[str, float]:
-    """Milliseconds of each query."""
-    first, *others = QUERIES
-    taken = {first: _median(lambda: _open_and_ask(database, QUERIES[first]))}
-    with duckdb.connect(str(database), read_only=True) as connection:
-        found = connection.execute("SELECT min(symbol) FROM analytics.latest").fetchone()
-        for name in others:
-            sql = QUERIES[name].format(symbol=found[0] if found else "")
-            taken[name] = _median(lambda sql=sql: connection.execute(sql).fetchall())
-    return taken
-
-
-def _open_and_ask(database: Path, sql: str) -> None:
-    with duckdb.connect(str(database), read_only=True) as connection:
-        connection.execute(sql).fetchall()
-
-
-def _median(ask: Callable[[], object]) -> float:
-    times = []
-    for _ in range(REPEATS):
-        started = time.perf_counter()
-        ask()
-        times.append(time.perf_counter() - started)
-    return 1000 * statistics.median(times)
-
-
-def exponent(rows: list[int], values: list[float]) -> str:
+def exponent(rows: Sequence[int], values: Sequence[float]) -> str:
     """Slope of the logarithms; nothing for what is too short to tell."""
     if len(rows) < 2 or min(values) < 0.01:
         return ""
     return f"{np.polyfit(np.log(rows), np.log(values), 1)[0]:.2f}"
 
 
-def report(runs: list[dict[str, Any]]) -> str:
-    """Markdown: a column per size."""
-    rows = [run["rows"] for run in runs]
-    lines = [f"| | {' | '.join(f'{n:,} bars' for n in rows)} | exponent |", f"|---|{'---:|' * (len(rows) + 1)}"]
-    measured = [(f"{name}, s", [run["stages"][name] for run in runs]) for name in runs[0]["stages"]]
-    measured.append(("peak memory, GB", [run["peak"] for run in runs]))
-    measured += [(f"{name}, ms", [run["queries"][name] for run in runs]) for name in runs[0]["queries"]]
-    for name, values in measured:
-        lines.append(f"| {name} | {' | '.join(f'{value:.2f}' for value in values)} | {exponent(rows, values)} |")
+def report(runs: Sequence[Run]) -> str:
+    """Markdown: what loading took, what one reader waits, what many are given; a column per size."""
+    bars = [run.readers.bars for run in runs]
+    loads = ", ".join(f"{run.busy:.1f}" for run in runs)
+    stages: list[tuple[str, list[str], list[float]]] = []
+    for name in runs[0].stages:
+        seconds = [run.stages[name] for run in runs]
+        stages.append((f"{name}, s", [f"{value:.2f}" for value in seconds], seconds))
+    if stages:
+        peaks = [run.peak for run in runs]
+        stages.append(("peak memory, GB", [f"{peak:.2f}" for peak in peaks], peaks))
+    parts = [
+        f"{os.cpu_count()} cores, load {loads}\n",
+        *([_table(bars, stages), ""] if stages else []),
+        f"One request thread, ms: median / 99th percentile of {REPEATS} answers, or of as many as are named"
+        " · processor time of one, whose exponent is given.\n",
+        _table(bars, _waits([run.readers for run in runs])),
+        "\nAnswers a second: one request thread → one per core → the same with DUCKDB_THREADS=1.\n",
+        _table(bars, _rates([run.readers for run in runs])),
+    ]
+    return "\n".join(parts)
+
+
+def _waits(readers: Sequence[Measured]) -> list[tuple[str, list[str], list[float]]]:
+    """Rows about a single reader, and about the snapshot it waits for."""
+
+    def medians(name: str, of: Callable[[Measured], list[float]]) -> tuple[str, list[str], list[float]]:
+        found = [[float(np.median(of(each))), max(of(each))] for each in readers]
+        return name, [f"{median:.1f} / {worst:.1f}" for median, worst in found], [median for median, _ in found]
+
+    rows = [(name, [each.latencies[name] for each in readers]) for name in QUESTIONS]
+    rows.append(("one symbol, all sessions, while a snapshot is published", [each.beside for each in readers]))
+    return [
+        *((name, [str(latency) for latency in found], [latency.cpu for latency in found]) for name, found in rows),
+        medians("a new snapshot is seen by an open reader after (median / slowest)", lambda each: each.seen),
+        medians("publish a snapshot, s (median / slowest)", lambda each: each.publish),
+    ]
+
+
+def _rates(readers: Sequence[Measured]) -> list[tuple[str, list[str], list[float]]]:
+    """Rows about many readers."""
+    return [
+        (
+            name,
+            [" → ".join(f"{rate:,.0f}" for rate in each.rates[name]) for each in readers],
+            [each.rates[name][1] for each in readers],
+        )
+        for name in readers[0].rates
+    ]
+
+
+def _table(bars: Sequence[int], rows: Sequence[tuple[str, list[str], list[float]]]) -> str:
+    """Rows of a name, a cell per size, and the values that tell the exponent."""
+    lines = [f"| | {' | '.join(f'{n:,} bars' for n in bars)} | exponent |", f"|---|{'---:|' * (len(bars) + 1)}"]
+    lines += [f"| {name} | {' | '.join(cells)} | {exponent(bars, values)} |" for name, cells, values in rows]
     return "\n".join(lines)
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rows", type=int, nargs="+", default=[1_000_000, 4_000_000, 10_000_000])
-    parser.add_argument("--one", type=int, help=argparse.SUPPRESS)
+    parser.add_argument("--queries-only", nargs="+", metavar="FOLDER", help="installations that stand already")
+    parser.add_argument("--one", help=argparse.SUPPRESS)
     asked = parser.parse_args()
     if asked.one:
-        print(json.dumps(one(asked.one)))
+        print(json.dumps(asdict(one(asked.one))))
         return
     command = [sys.executable, "-W", "ignore", "-m", "benchmarks.scale", "--one"]
-    runs = [
-        json.loads(subprocess.run([*command, str(rows)], check=True, capture_output=True, text=True).stdout)
-        for rows in asked.rows
-    ]
+    runs = []
+    for which in asked.queries_only or map(str, asked.rows):
+        done = subprocess.run([*command, which], check=True, stdout=subprocess.PIPE, text=True)
+        told = json.loads(done.stdout)
+        runs.append(Run(**{**told, "readers": Measured.told(told["readers"])}))
     print(report(runs))
 
 

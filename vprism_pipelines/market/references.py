@@ -36,17 +36,22 @@ def references(bars: pl.DataFrame) -> pl.DataFrame:
     same = pl.col("symbol") == pl.col("symbol").shift(1)
     idle = pl.col("session_no").cast(pl.Int64).diff() - 1
     rows = bars.with_columns(pl.col("symbol").cast(pl.String)).select(
+        "symbol",
+        "exchange",
         "session",
         "high",
         "low",
         "close",
         "ref_price",
-        venue=venue(pl.col("symbol"), pl.col("exchange")),
-        asset=pl.col("symbol").str.extract(r"^\w+:(\w+):"),
         idle=pl.when(same).then(idle),
         before=pl.when(same).then(pl.col("close").shift(1)),
         average=pl.when(same & (pl.col("volume").shift(1) > 0)).then((pl.col("value") / pl.col("volume")).shift(1)),
     )
+    listings = rows.select("symbol", "exchange").unique()
+    listings = listings.with_columns(
+        venue=venue(pl.col("symbol"), pl.col("exchange")), asset=pl.col("symbol").str.extract(r"^\w+:(\w+):")
+    )
+    rows = rows.join(listings, on=["symbol", "exchange"], how="left", nulls_equal=True, maintain_order="left")
     rules = rows.select("venue", "session", "asset").unique(maintain_order=True)
     rules = rules.with_columns(
         basis=reference_basis(pl.col("venue"), pl.col("session")),

@@ -51,7 +51,9 @@ def bar_rules(frame: pl.DataFrame, days: pl.DataFrame, spec: MarketSpec) -> tupl
         filler = shifted = pl.Series([], dtype=frame["place"].dtype)
     is_filler = pl.col("place").is_in(filler.implode())
     prices = [pl.col(name) for name in PRICES]
-    today = pl.col("fetched_at").dt.convert_time_zone(spec.timezone).dt.date()
+    pulled = frame["fetched_at"].unique()  # few instants in many rows: each is converted once
+    days_of = pulled.dt.convert_time_zone(spec.timezone).dt.date()
+    today = pl.col("fetched_at").replace_strict(pulled, days_of, return_dtype=pl.Date)
     rules = {
         "missing_date": pl.col("session").is_null(),
         "missing_price": pl.any_horizontal(price.is_null() for price in prices),
