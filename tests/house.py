@@ -21,7 +21,7 @@ from vprism_pipelines.market.spec import MarketSpec, market
 from vprism_pipelines.providers import registry
 from vprism_pipelines.providers.base import Capabilities, Dataset, Parsed, Payload, Quota, Request, raw_frame
 from vprism_pipelines.settings import Settings
-from vprism_pipelines.warehouse import acquire, across, analytics, findings, golden, revisions, schema
+from vprism_pipelines.warehouse import acquire, across, analytics, factor_fit, findings, golden, revisions, schema
 from vprism_pipelines.warehouse.house import House
 from vprism_pipelines.warehouse.ingest import Ingested, clean_pulls, ingest, pending
 from vprism_pipelines.warehouse.lake import Lake
@@ -232,6 +232,7 @@ class Bench:
         findings.build_findings(self.connection, self.spec)
         golden.build_bars(self.connection, self.spec)
         golden.build_factors(self.connection, self.spec)
+        factor_fit.refresh(self.connection, self.spec)
         analytics.build_daily(self.connection, self.spec)
         across.build_market(self.connection, self.spec)
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
 
+import numpy as np
 import polars as pl
 import pytest
 from hypothesis import given, settings
@@ -52,6 +54,43 @@ def test_what_a_provider_rounds_away_is_not_missed(unit: float) -> None:
     found = compared([round(price / unit) * unit for price in exact])
     assert found.fit.select("unit", "missed").rows() == [(unit, 0)]
     assert found.steps.is_empty()
+
+
+def test_a_unit_larger_than_the_prices_is_none() -> None:
+    exact = [close * factor * 1e-8 for close, factor in zip(RAW, HALVED, strict=True)]
+    found = compared([price if n < 6 else price * 2 for n, price in enumerate(exact)])
+    assert found.fit.select("unit", "missed").rows() == [(0.0, 6)]
+
+
+def test_a_few_round_prices_make_no_unit() -> None:
+    bars = pl.DataFrame({"session": DAYS[:2], "close": [20_000.0, 30_000.0], "adj_close": [20_000.0, 31_000.0]})
+    none = pl.DataFrame(
+        schema={
+            "symbol": pl.String,
+            "effective_session": pl.Date,
+            "hfq": pl.Float64,
+            "hfq_ex_close": pl.Float64,
+        }
+    )
+    found = reproduction(bars.with_columns(symbol=pl.lit("VN:STOCK:AAA")), none)
+    assert found.fit["missed"].to_list() == [1]
+    assert found.steps["finding"].to_list() == ["no event is known"]
+
+
+def test_the_convention_does_not_hang_on_which_series_are_compared_together() -> None:
+    rng = np.random.default_rng(3)
+    many = pl.concat(
+        pl.DataFrame({"session": DAYS[:50], "close": rng.uniform(10, 20, 50)}).with_columns(
+            symbol=pl.lit(f"US:STOCK:S{n:03d}"), adj_close=pl.col("close") / 3
+        )
+        for n in range(200)
+    )
+    steps = pl.DataFrame({"symbol": many["symbol"].unique().sort()}).with_columns(
+        effective_session=pl.lit(DAYS[20]), hfq=pl.lit(2.0), hfq_ex_close=pl.lit(np.nextafter(2.0, 3.0))
+    )
+    whole = reproduction(many, steps).fit
+    alone = [reproduction(one, steps).fit for one in many.partition_by("symbol", maintain_order=True)]
+    assert whole.equals(pl.concat(alone))
 
 
 def test_one_wrong_adjusted_close_is_named() -> None:
@@ -142,6 +181,14 @@ def test_in_whatever_pieces_it_was_told_the_fit_is_that_of_the_whole(
         factor_fit.refresh(bench.connection, US)
         for ours, whole in zip(step_by_step, kept(bench), strict=True):
             assert ours.equals(whole)
+
+
+def test_other_rules_compare_everything_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with Bench(Lake(tmp_path)) as bench:
+        tell(bench, 0, "one", "A", 0, 8, 0.5, None)
+        assert [factor_fit.refresh(bench.connection, US) for _ in range(2)] == [1, 0]
+        monkeypatch.setattr(factor_fit, "RULES", factor_fit.RULES + 1)
+        assert [factor_fit.refresh(bench.connection, US) for _ in range(2)] == [1, 0]
 
 
 def test_only_series_whose_closes_or_factors_changed_are_compared_again(

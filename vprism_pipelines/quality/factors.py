@@ -23,6 +23,10 @@ EXACT = 1e-6  # currency, and relative: what published digits and our sums of fl
 STEP = 1e-4  # of the logarithm, from which on adjusted / raw moves
 ROUNDING_UNITS = (1000.0, 100.0, 10.0, 1.0, 0.1, 0.01, 1e-3, 1e-4, 1e-5, 1e-6)
 ON_UNIT = 0.99  # share of the prices that are whole multiples of the unit they are rounded to
+ENOUGH_PRICES = 5  # fewer are round by chance
+COARSEST, COARSEST_OF_FEW = 0.02, 1e-3  # of the median price: a unit that rounds more away is none
+RULES = 1
+"""Raised whenever `reproduction` comes out otherwise: what is kept of it is then made anew."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,8 +67,11 @@ def reproduction(bars: pl.DataFrame, factors: pl.DataFrame) -> Reproduction:
         )
         .select(*KEY, "close", "adj_close", **{name: pl.col(factor).fill_null(1.0) for name, factor in ours.items()})
     )
+    coarsest = pl.when(pl.len() >= ENOUGH_PRICES).then(COARSEST).otherwise(COARSEST_OF_FEW)
     told = rows.group_by("symbol", maintain_order=True).agg(
-        bars=pl.len().cast(pl.Int64), unit=rounding_unit(pl.col("adj_close")), largest=pl.col("adj_close").max()
+        bars=pl.len().cast(pl.Int64),
+        unit=rounding_unit(pl.col("adj_close"), up_to=coarsest * pl.col("adj_close").median()),
+        largest=pl.col("adj_close").max(),
     )
     rows = rows.join(told.select("symbol", "largest", half=pl.col("unit") / 2), on="symbol", maintain_order="left")
     fit = _fit(rows).join(told.drop("largest"), on="symbol", maintain_order="left")
@@ -72,10 +79,12 @@ def reproduction(bars: pl.DataFrame, factors: pl.DataFrame) -> Reproduction:
     return Reproduction(fit.with_columns(text), _odd_steps(rows).with_columns(text))
 
 
-def rounding_unit(prices: pl.Expr) -> pl.Expr:
-    """Of a group of prices: the largest unit that nearly all are whole multiples of; 0: none that shows."""
+def rounding_unit(prices: pl.Expr, *, up_to: pl.Expr | None = None) -> pl.Expr:
+    """Of a group of prices: the largest unit, up to a limit, that nearly all are whole multiples of; 0: none shows."""
+    limit = pl.lit(ROUNDING_UNITS[0]) if up_to is None else up_to
     whole = {unit: ((prices / unit - (prices / unit).round()).abs() < EXACT).mean() for unit in ROUNDING_UNITS}
-    return pl.coalesce(pl.when(share >= ON_UNIT).then(unit) for unit, share in whole.items()).fill_null(0.0)
+    found = [pl.when(share >= ON_UNIT, limit >= unit).then(unit) for unit, share in whole.items()]
+    return pl.coalesce(found).fill_null(0.0)
 
 
 def _fit(rows: pl.DataFrame) -> pl.DataFrame:
@@ -98,7 +107,8 @@ def _fit(rows: pl.DataFrame) -> pl.DataFrame:
     nearer = (
         rows.group_by("symbol", maintain_order=True)
         .agg(pl.col(*CONVENTIONS).sum())
-        .select("symbol", ex_close_is_nearer=pl.col("ex_close") <= pl.col("prev_close"))
+        # Where the two are one but for floats, the order of a sum must not decide.
+        .select("symbol", ex_close_is_nearer=pl.col("ex_close") <= pl.col("prev_close") * (1 + EXACT))
     )
     off = pl.when("ex_close_is_nearer").then(pl.col("ex_close")).otherwise(pl.col("prev_close"))
     rows = rows.join(nearer, on="symbol", maintain_order="left").with_columns(

@@ -129,4 +129,4 @@ TABLES: tuple[Table, ...] = (
 )
 
 # Functions of the lake alone, up to the indicators, which are described where they are computed.
-LOGICAL: tuple[Table, ...] = (GOLDEN_BARS, EVENTS, FACTOR_STEPS, FACTOR_SETS)
+LOGICAL: tuple[Table, ...] = (GOLDEN_BARS, EVENTS, FACTOR_STEPS, FACTOR_SETS, FACTOR_FIT, ADJUSTMENT_STEPS)

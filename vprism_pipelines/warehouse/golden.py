@@ -54,7 +54,7 @@ READ_BY = {
 }
 """What later stages read of every bar; another confidence changes no number."""
 SHOWN = "symbol, session, flags"
-"""What is shown of the newest bar of a symbol alone."""
+"""What is read of the newest bar of a symbol alone; which of its bars changed is not asked."""
 
 
 def build_bars(connection: duckdb.DuckDBPyConnection, spec: MarketSpec) -> Built:
@@ -217,8 +217,9 @@ def _mark_changed(connection: duckdb.DuckDBPyConnection, spec: MarketSpec, *, fi
     for stage, terms in READ_BY.items():
         mark(connection, stage, f"SELECT symbol, min(session) AS from_session FROM ({moved(terms)}) GROUP BY symbol")
     if not first:
-        newest = f"SELECT symbol, max(session) AS from_session FROM golden.bars WHERE {TRADED} GROUP BY symbol"
-        mark(connection, "market", f"FROM ({newest}) SEMI JOIN {moved(SHOWN)} USING (symbol)")
+        shown = f"golden.bars SEMI JOIN {moved(SHOWN)} USING (symbol)"
+        newest = f"SELECT symbol, max(session) AS from_session FROM {shown} WHERE {TRADED} GROUP BY symbol"
+        mark(connection, "market", newest)
 
 
 def chosen_providers(connection: duckdb.DuckDBPyConnection, spec: MarketSpec) -> list[str]:

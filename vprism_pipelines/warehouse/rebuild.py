@@ -26,7 +26,17 @@ from vprism_pipelines.tables import (
     SNAPSHOTS,
     Table,
 )
-from vprism_pipelines.warehouse import acquire, across, analytics, candidates, findings, golden, revisions, roles
+from vprism_pipelines.warehouse import (
+    acquire,
+    across,
+    analytics,
+    candidates,
+    factor_fit,
+    findings,
+    golden,
+    revisions,
+    roles,
+)
 from vprism_pipelines.warehouse.house import House
 from vprism_pipelines.warehouse.ingest import clean_pulls, ingest, pending
 from vprism_pipelines.warehouse.ledger import LEDGERS
@@ -159,6 +169,7 @@ def build(house: House, spec: MarketSpec) -> None:
         lambda connection, market: findings.build_findings(connection, market, house.thresholds),
         golden.build_bars,
         golden.build_factors,
+        factor_fit.refresh,
         analytics.build_daily,
         across.build_market,
     )
