@@ -172,7 +172,8 @@ def test_a_stock_that_changes_its_sector_takes_its_whole_history_along(bench: Be
         tell(bench, [row(code, n) for code in "AB"])
     bench.connection.execute("UPDATE clean.instruments_ledger SET known_to = known_from WHERE symbol LIKE '%:A'")
     describe(bench, {"A": "Oil"}, batch=2)
-    across.build_market(bench.connection, US)
+    done = across.build_market(bench.connection, US)
+    assert {table for table, rows in done.detail.items() if rows} == {"sectors"}
     found = bench.frame("SELECT sector, count(*), sum(traded)::INT FROM analytics.sectors GROUP BY 1 ORDER BY 1")
     assert found.rows() == [("Banks", 3, 3), ("Oil", 3, 3)]
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -14,8 +16,9 @@ from hypothesis import strategies as st
 
 from tests.house import US
 from tests.test_fundamentals import figure
+from vprism_pipelines.market import valuation
 from vprism_pipelines.market.spec import MarketSpec, market
-from vprism_pipelines.market.valuation import CLAIMS, KNOWN, items, known_figures
+from vprism_pipelines.market.valuation import CLAIMS, KNOWN, Claim, fingerprint, items, known_figures
 
 VN = market("vn")
 READ = datetime(2026, 11, 20, 22, tzinfo=UTC)
@@ -53,6 +56,18 @@ def steps(*figures: dict[str, Any], provider: str = "one", spec: MarketSpec = US
 
 def year(item: str, *values: float, ends: Sequence[date] = QUARTERS[1:5], **fields: Any) -> list[dict[str, Any]]:
     return [said(item, value, end, **fields) for value, end in zip(values, ends, strict=False)]
+
+
+@contextmanager
+def claiming(*claims: Claim) -> Iterator[None]:
+    """These claims in place of the real ones."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(valuation, "CLAIMS", claims)
+        valuation._recipes.cache_clear()
+        try:
+            yield
+        finally:
+            valuation._recipes.cache_clear()
 
 
 # --- what is known, and since when ------------------------------------------------------------------------------------
@@ -128,6 +143,27 @@ def test_a_zero_in_the_accounts_of_a_bank_is_no_revenue() -> None:
 def test_charter_capital_counts_shares_of_ten_thousand_dong() -> None:
     told = said("bsa80", 20_900_000_000_000, QUARTERS[4], currency="VND")
     assert steps(told, provider="vci", spec=VN)["shares_outstanding"].to_list() == [2_090_000_000.0]
+
+
+def test_twelve_months_of_an_amount_less_another_are_made_of_all_eight_figures() -> None:
+    told = year("profit", 10, 20, 30, 40) + year("minorities", 1, 2, 3, 4)
+    with claiming(Claim("one", "net_income", "profit", less="minorities")):
+        assert steps(*told)["net_income"].to_list() == [90.0]
+        for missing in range(8):
+            assert steps(*told[:missing], *told[missing + 1 :]).is_empty()
+
+
+def test_another_claim_or_order_of_providers_is_another_way_to_choose_and_a_remark_is_not() -> None:
+    found = [fingerprint(US), fingerprint(VN), fingerprint(replace(US, providers=US.providers[::-1]))]
+    first, *others = CLAIMS
+    claims: list[list[Claim]] = [others, [*others, first]]
+    claims += [[replace(first, **one), *others] for one in ({"item": "x"}, {"less": "y"}, {"per": 2.0})]
+    for changed in claims:
+        with claiming(*changed):
+            found.append(fingerprint(US))
+    assert len(set(found)) == len(found)
+    with claiming(replace(first, note="said otherwise"), *others):
+        assert fingerprint(US) == found[0]
 
 
 NUMBERS = st.integers(1, 3)

@@ -10,9 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from polars.testing import assert_frame_equal
 
+from vprism_pipelines.market.rules import with_venues
 from vprism_pipelines.market.spec import market
 from vprism_pipelines.quality.order import in_order, repeats
-from vprism_pipelines.quality.venues import with_venues
 from vprism_pipelines.warehouse.row_groups import ROW_GROUP, in_row_groups
 
 KEY = ["symbol", "session", "provider"]

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import polars as pl
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -14,7 +16,8 @@ from hypothesis import strategies as st
 from tests.house import DAYS, US, Bench, action, answer, bar, content, scripted
 from tests.test_across import describe, one, row, tell
 from tests.test_fundamentals import cleaned
-from tests.test_known_figures import QUARTERS, READ, said, year
+from tests.test_known_figures import QUARTERS, READ, claiming, said, year
+from vprism_pipelines.market.valuation import CLAIMS
 from vprism_pipelines.quality.revisions import classify_terms
 from vprism_pipelines.warehouse import across, ledger, schema
 from vprism_pipelines.warehouse.lake import Lake
@@ -30,11 +33,12 @@ def bench(tmp_path: Path) -> Iterator[Bench]:
         yield opened
 
 
-def report(bench: Bench, *figures: dict[str, Any], at: datetime = READ) -> None:
+def report(bench: Bench, *figures: dict[str, Any], at: datetime = READ, provider: str = "one") -> None:
     """One answer about figures, remembered."""
     batch = next_batch(bench.connection)
     rows = cleaned(figures, at=at, fetch_id=f"f{batch}").accepted
     assert rows.height == len(figures)
+    rows = rows.with_columns(provider=pl.lit(provider))
     ledger.remember(bench.connection, ledger.FUNDAMENTALS, rows, batch, classify_terms)
 
 
@@ -176,11 +180,36 @@ def test_a_price_that_nobody_traded_at_values_nothing(bench: Bench) -> None:
     assert worth(bench, "shares_outstanding") == [100]
 
 
+def test_a_bar_that_nobody_traded_values_nothing(bench: Bench) -> None:
+    report(bench, said("shares_outstanding", 100, QUARTERS[4]))
+    trade(bench, {64: 10.0})
+    trade(bench, {65: 10.0}, split(65), volume=0.0)  # suspended over its ex-date: the old close is carried on
+    trade(bench, {66: 5.0})
+    assert worth(bench, "market_cap") == [1000.0, None, 1000.0]
+    assert worth(bench, "shares_outstanding") == [100, 200, 200]
+    assert worth(bench, "turnover") == [10.0, 0.0, 5.0]
+
+
+def test_the_figures_of_a_promoted_parser_count(bench: Bench) -> None:
+    report(bench, said("shares_outstanding", 100, QUARTERS[4]), provider="one@2")
+    trade(bench, {60: 10.0})
+    assert worth(bench, "market_cap") == [1000.0]
+
+
 # --- sectors ----------------------------------------------------------------------------------------------------------
 
 
 def counted(bench: Bench, **shares: float) -> None:
     report(bench, *(said("shares_outstanding", count, QUARTERS[3], raw_symbol=code) for code, count in shares.items()))
+
+
+def idle(bench: Bench, code: str, n: int, close: float) -> None:
+    """A bar of a session on which nobody traded, like the one before it but for its close."""
+    bench.connection.execute(
+        """INSERT INTO golden.bars BY NAME SELECT * REPLACE (? AS session, ? AS close, 0 AS volume) FROM golden.bars
+           WHERE symbol = ? ORDER BY session DESC LIMIT 1""",
+        [DAYS[n], close, f"US:STOCK:{code}"],
+    )
 
 
 def test_a_sector_returns_what_its_stocks_do_weighted_with_their_caps_of_the_session_before(bench: Bench) -> None:
@@ -203,12 +232,23 @@ def test_a_sector_of_which_no_cap_is_known_has_no_weighted_return(bench: Bench) 
     ] * 2
 
 
+def test_a_stock_that_nobody_traded_weighs_what_it_was_worth_at_its_last_trade(bench: Bench) -> None:
+    describe(bench, dict.fromkeys("AB", "Banks"))
+    counted(bench, A=100, B=100)
+    tell(bench, [row("A", 20), row("B", 20), row("B", 21)])
+    idle(bench, "A", 21, close=99.0)
+    tell(bench, [row("A", 22, ret_1d=0.1), row("B", 22, ret_1d=0.5)])
+    assert one(bench, "sectors", session=DAYS[22])["cap_return"] == pytest.approx(0.3)
+
+
 def test_a_cap_of_long_ago_weighs_nothing(bench: Bench) -> None:
     describe(bench, dict.fromkeys("AB", "Banks"))
     counted(bench, A=100, B=100)
     late = next(n for n, day in enumerate(DAYS) if day > DAYS[20] + timedelta(days=across.CAP_DAYS))
     before = [row(code, 20, ret_1d=0.0) for code in "AB"] + [row("A", late - 1, ret_1d=0.0)]
-    tell(bench, [*before, row("A", late, ret_1d=0.1), row("B", late, ret_1d=0.5)])
+    tell(bench, before)
+    idle(bench, "B", late - 1, close=10.0)  # which is not to have traded
+    tell(bench, [row("A", late, ret_1d=0.1), row("B", late, ret_1d=0.5)])
     assert one(bench, "sectors", session=DAYS[late])["cap_return"] == pytest.approx(0.1)
 
 
@@ -247,7 +287,11 @@ def test_in_whatever_pieces_figures_and_bars_come_the_tables_are_those_of_the_wh
         for first, piece in zip(starts, pieces, strict=True)
     ]
     bars = [
-        [row(code, n, close=10.0 + n % 7, ret_1d=n % 5 / 100) for n in range(first, first + 10) for code in "AB"]
+        [
+            row(code, n, close=10.0 + n % 7, ret_1d=n % 5 / 100, ret_252d=n % 3 / 10)
+            for n in range(first, first + 10)
+            for code in "AB"
+        ]
         for first in starts
     ]
     lake = Lake(tmp_path_factory.mktemp("lake"))
@@ -259,6 +303,7 @@ def test_in_whatever_pieces_figures_and_bars_come_the_tables_are_those_of_the_wh
             for bench in (lived, made):
                 if figures:
                     report(bench, *figures, at=read)
+            across.build_market(lived.connection, US)
             tell(lived, piece)
         tell(made, [told for piece in bars for told in piece])
         before, after = content(lived), content(made)
@@ -280,6 +325,41 @@ def test_a_new_session_costs_one_session_and_a_late_figure_what_rests_on_it(benc
     assert one(bench, "latest")["market_cap"] == 700.0
     report(bench, said("shares_outstanding", 70, QUARTERS[4], published=DAYS[26]))
     assert across.build_market(bench.connection, US).written == 0
+
+
+def test_a_figure_touches_the_sectors_since_then_and_the_quotes_of_its_company_only(bench: Bench) -> None:
+    describe(bench, dict.fromkeys("AB", "Banks"))
+    for n in range(20, 25):
+        tell(bench, [row(code, n, ret_1d=0.1, ret_252d=0.1, adv_20=1.0) for code in "AB"])
+    report(bench, said("shares_outstanding", 70, QUARTERS[4], published=DAYS[21]))
+    done = across.build_market(bench.connection, US)
+    assert done.touched == 1
+    assert done.detail == {"figures": 1, "breadth": 0, "sectors": 3, "ratings": 0, "latest": 1, "correlation": 0}
+
+
+def test_where_another_claim_is_made_every_company_is_looked_at_again(bench: Bench) -> None:
+    describe(bench, dict.fromkeys("AB", "Banks"))
+    counted(bench, A=100, B=300)
+    for n in (20, 21):
+        tell(bench, [row("A", n, ret_1d=0.0), row("B", n, ret_1d=0.4)])
+    with claiming(*(replace(claim, item=claim.item.replace("shares_outstanding", "units")) for claim in CLAIMS)):
+        report(bench, said("units", 200, QUARTERS[3], unit="shares"))
+        across.build_market(bench.connection, US)
+        caps = bench.frame("SELECT market_cap FROM analytics.latest ORDER BY symbol")["market_cap"].to_list()
+        assert caps == [2000.0, None]
+        assert one(bench, "sectors", session=DAYS[21])["cap_return"] == 0.0
+        assert across.build_market(bench.connection, US).written == 0
+    across.build_market(bench.connection, US)
+    assert one(bench, "sectors", session=DAYS[21])["cap_return"] == pytest.approx(0.3)
+
+
+def test_another_order_of_providers_decides_what_was_read_before_it_too(bench: Bench) -> None:
+    for provider, count in (("one", 100), ("two", 300)):
+        report(bench, said("shares_outstanding", count, QUARTERS[3]), provider=provider)
+    tell(bench, [row("A", 20)])
+    for best, cap in (("one", 1000.0), ("two", 3000.0), ("one", 1000.0)):
+        across.build_market(bench.connection, replace(US, providers=(best,)))
+        assert one(bench, "latest")["market_cap"] == cap
 
 
 def test_a_warehouse_of_before_is_filled_with_what_it_lacked(bench: Bench) -> None:

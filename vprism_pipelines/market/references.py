@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import polars as pl
 
-from vprism_pipelines.market.rules import band, ceiling, floor, reference_basis, tick, venue
+from vprism_pipelines.market.rules import band, ceiling, floor, reference_basis, tick, with_venues
 
 SCHEMA: dict[str, pl.DataType] = {
     "reference": pl.Float64(),
@@ -47,11 +47,7 @@ def references(bars: pl.DataFrame) -> pl.DataFrame:
         before=pl.when(same).then(pl.col("close").shift(1)),
         average=pl.when(same & (pl.col("volume").shift(1) > 0)).then((pl.col("value") / pl.col("volume")).shift(1)),
     )
-    listings = rows.select("symbol", "exchange").unique()
-    listings = listings.with_columns(
-        venue=venue(pl.col("symbol"), pl.col("exchange")), asset=pl.col("symbol").str.extract(r"^\w+:(\w+):")
-    )
-    rows = rows.join(listings, on=["symbol", "exchange"], how="left", nulls_equal=True, maintain_order="left")
+    rows = with_venues(rows)
     rules = rows.select("venue", "session", "asset").unique(maintain_order=True)
     rules = rules.with_columns(
         basis=reference_basis(pl.col("venue"), pl.col("session")),

@@ -4,7 +4,7 @@ The rules are dated rows in `data/*.csv`, each with its source; this module answ
 
     >>> frame.filter(pl.col("close") > ceiling(pl.col("exchange"), pl.col("session"), pl.col("reference")))
 
-and, except for `venue`, for plain values:
+and, except for `venue` and `with_venues`, for plain values:
 
     >>> ceiling("HOSE", date(2024, 5, 6), 26_400), floor("HOSE", date(2024, 5, 6), 26_400)
     (28200.0, 24600.0)
@@ -39,6 +39,7 @@ __all__ = [
     "step",
     "tick",
     "venue",
+    "with_venues",
 ]
 
 Text = str | pl.Expr
@@ -195,6 +196,22 @@ def venue(symbol: pl.Expr, exchange: pl.Expr) -> pl.Expr:
         .otherwise(pl.coalesce(market.replace_strict({"US": "US", "HK": "HKEX"}, default=None), exchange))
         .alias("venue")
     )
+
+
+def with_venues(bars: pl.DataFrame) -> pl.DataFrame:
+    """Add venue and asset to bars with symbol and exchange, found once per symbol and exchange.
+
+    A symbol that is a bare code is a stock of its exchange.
+    """
+    listings = (
+        bars.select("symbol", "exchange")
+        .unique()
+        .with_columns(
+            venue=venue(pl.col("symbol"), pl.col("exchange")),
+            asset=pl.col("symbol").str.split(":").list.get(1, null_on_oob=True).fill_null("STOCK"),
+        )
+    )
+    return bars.join(listings, on=["symbol", "exchange"], how="left", nulls_equal=True, maintain_order="left")
 
 
 def _complete(given: Circumstances) -> dict[str, Any]:

@@ -12,12 +12,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Final, Literal
+from zlib import crc32
 
 import polars as pl
 
 from vprism_pipelines.market.spec import MarketSpec
 
-__all__ = ["CLAIMS", "CONCEPTS", "KNOWN", "Claim", "Concept", "items", "known_figures"]
+__all__ = ["CLAIMS", "CONCEPTS", "KNOWN", "Claim", "Concept", "fingerprint", "items", "known_figures"]
 
 Concept = Literal["shares_outstanding", "net_income", "revenue", "equity"]
 """Shares in issue; what was earned for, and what belongs to, the shareholders of the parent; net sales."""
@@ -30,8 +31,8 @@ _ANYBODY: Final = "*"
 _OVER_TIME: Final = ("net_income", "revenue")  # of a period; the others are of a day
 _POSITIVE: Final = ("shares_outstanding", "revenue")  # a zero is told of who reports it elsewhere
 _MONTHS: Final = {"Q": (0, 3, 6, 9), "TTM": (0,), "Y": (0,)}  # of twelve: what is summed, in the order of trust
-_MOST_PARTS: Final = 4
 _REPEATED_DAYS: Final = 182
+_REVISION: Final = 1  # of the code: another one where it chooses other figures
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +81,11 @@ CLAIMS: Final[tuple[Claim, ...]] = (
 def items() -> list[str]:
     """Every item that is a concept to somebody, in lower case."""
     return sorted({item for claim in CLAIMS for item in (claim.item, claim.less) if item})
+
+
+def fingerprint(spec: MarketSpec) -> int:
+    """A number for how a market's figures are chosen: the claims, what is made of them, the order of its providers."""
+    return crc32(repr((_REVISION, _recipes().rows(), spec.providers, spec.currency)).encode())
 
 
 def known_figures(figures: pl.DataFrame, spec: MarketSpec) -> pl.DataFrame:
@@ -183,7 +189,7 @@ def _parts(figures: pl.DataFrame, spec: MarketSpec) -> pl.DataFrame:
 def _complete(parts: pl.DataFrame) -> pl.DataFrame:
     """Recipes of which all parts were known, on every day on which one of them changed."""
     key = ["symbol", "concept", "recipe", "provider", "anchor"]
-    values = {f"value_{part}": pl.col("part") == part for part in range(_MOST_PARTS)}
+    values = {f"value_{part}": pl.col("part") == part for part in _recipes()["part"].unique().sort()}
     return (
         parts.sort(*key, "visible_from", "known_from", "period_kind", "statement")
         .with_columns(

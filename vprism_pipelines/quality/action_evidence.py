@@ -12,10 +12,9 @@ from functools import partial
 
 import polars as pl
 
-from vprism_pipelines.market.rules import band, reference_basis, tick
+from vprism_pipelines.market.rules import band, reference_basis, tick, with_venues
 from vprism_pipelines.market.spec import MarketSpec
 from vprism_pipelines.quality.factors import rounding_unit
-from vprism_pipelines.quality.venues import with_venues
 
 __all__ = ["LEAST_STEP", "gaps", "rebased_steps", "series_steps", "weigh"]
 

@@ -11,9 +11,8 @@ from types import MappingProxyType
 import polars as pl
 
 from vprism_pipelines.errors import ContractViolation
-from vprism_pipelines.market.rules import on_lattice, step
+from vprism_pipelines.market.rules import on_lattice, step, with_venues
 from vprism_pipelines.market.spec import MarketSpec
-from vprism_pipelines.quality.venues import with_venues
 
 __all__ = ["PLAUSIBLE_PRICES", "date_shift", "require_columns", "unit_suspects"]
 

@@ -22,6 +22,7 @@ from operator import or_
 import polars as pl
 
 from vprism_pipelines.errors import ContractViolation
+from vprism_pipelines.market.rules import with_venues
 from vprism_pipelines.market.spec import MarketSpec
 from vprism_pipelines.quality.alignment import require_columns
 from vprism_pipelines.quality.limit_checks import judge_limits, with_limits
@@ -29,7 +30,6 @@ from vprism_pipelines.quality.order import in_order
 from vprism_pipelines.quality.price_checks import judge_prices
 from vprism_pipelines.quality.statistic_checks import judge_statistics
 from vprism_pipelines.quality.thresholds import DEFAULTS, Thresholds
-from vprism_pipelines.quality.venues import with_venues
 from vprism_pipelines.quality.volume_checks import judge_volumes
 from vprism_pipelines.quality.window_checks import WINDOW_CHECKS, Severity
 

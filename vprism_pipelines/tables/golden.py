@@ -19,6 +19,9 @@ from vprism_pipelines.tables.base import (
     prices,
 )
 
+TRADED = "(volume IS NULL OR volume > 0 OR symbol LIKE '%:INDEX:%')"
+"""SQL: a trade made the bar's close. An index is not traded; what has no volume is taken at its word."""
+
 GOLDEN_BARS = Table(
     "golden",
     "bars",

@@ -51,7 +51,7 @@ WATERMARKS = Table(
     (
         Column("stage", "VARCHAR", "table being built"),
         MARKET,
-        Column("batch", "BIGINT", "last writer transaction it has seen"),
+        Column("batch", "BIGINT", "last writer transaction it has seen, or what else tells whether it is up to date"),
     ),
 )
 

@@ -1,7 +1,8 @@
 """Building the analytics tables across symbols from the indicators and reported figures: incremental by session.
 
 A change to one bar changes what its session, and the ones after it, look like across the market: those are computed
-again, older ones stand. Sums of values are exact decimals and counts are whole, so no order of rows shows in them.
+again, older ones stand. A new description changes only sectors, a figure only these and the quotes of its company. Sums
+of values are exact decimals and counts are whole, so no order of rows shows in them.
 """
 
 from __future__ import annotations
@@ -13,7 +14,17 @@ import polars as pl
 
 from vprism_pipelines.market.correlation import correlations
 from vprism_pipelines.market.spec import MarketSpec
-from vprism_pipelines.warehouse.building import Built, changed, frame, insert, prefix, scalar, set_watermark, watermark
+from vprism_pipelines.warehouse.building import (
+    TRADED,
+    Built,
+    changed,
+    frame,
+    insert,
+    prefix,
+    scalar,
+    set_watermark,
+    watermark,
+)
 from vprism_pipelines.warehouse.market_tables import CORRELATION
 from vprism_pipelines.warehouse.valuation import build_figures
 from vprism_pipelines.warehouse.valuation_tables import capitalised, valued
@@ -35,28 +46,32 @@ def build_market(connection: duckdb.DuckDBPyConnection, spec: MarketSpec) -> Bui
     """
     connection.execute(
         f"""CREATE OR REPLACE TEMP TABLE market_changed AS
-            SELECT symbol, min(from_session) AS since FROM ops.dirty
+            SELECT 'bars' AS what, symbol, min(from_session) AS since FROM ops.dirty
             WHERE stage = 'market' AND {prefix(spec)} GROUP BY symbol"""
     )
     described = _described(connection, spec)
     figures = build_figures(connection, spec)
-    connection.execute("INSERT INTO market_changed BY NAME FROM refigured SEMI JOIN analytics.state USING (symbol)")
-    since = _since(connection, spec)
-    if since is None:
+    connection.execute(
+        """INSERT INTO market_changed BY NAME
+           SELECT 'figures' AS what, * FROM refigured SEMI JOIN analytics.state USING (symbol)"""
+    )
+    since: dict[str, date] = dict(
+        connection.execute("SELECT what, min(since) FROM market_changed GROUP BY what").fetchall()
+    )
+    if not since:
         return Built(0, figures, {})
-    _collect(connection, spec, since)
+    bars = since.get("bars", date.max)
     tables = {
         "figures": figures,
-        "breadth": _breadth(connection, spec, since),
-        "sectors": _sectors(connection, spec, since),
-        "ratings": _ratings(connection, spec, since),
-        "latest": _latest(connection, spec, since),
-        "correlation": _correlation(connection, spec),
+        "breadth": _breadth(connection, spec, bars),
+        "sectors": _sectors(connection, spec, min(since.values())),
+        "ratings": _ratings(connection, spec, bars),
+        "latest": _latest(connection, spec, bars),
+        "correlation": _correlation(connection, spec) if "bars" in since else 0,
     }
     connection.execute(f"DELETE FROM ops.dirty WHERE stage = 'market' AND {prefix(spec)}")
     set_watermark(connection, _SECTORS, spec, described)
-    connection.execute("DROP TABLE market_members")
-    touched = scalar(connection, "SELECT count(*) FROM market_changed")
+    touched = scalar(connection, "SELECT count(DISTINCT symbol) FROM market_changed")
     return Built(touched or 0, sum(tables.values()), tables)
 
 
@@ -66,33 +81,28 @@ def _described(connection: duckdb.DuckDBPyConnection, spec: MarketSpec) -> int:
     seen = watermark(connection, _SECTORS, spec)
     if newest > seen:
         connection.execute(
-            f"""INSERT INTO market_changed BY NAME SELECT symbol, min(session) AS since FROM analytics.daily
+            f"""INSERT INTO market_changed BY NAME
+                SELECT 'description' AS what, symbol, min(session) AS since FROM analytics.daily
                 SEMI JOIN (FROM clean.instruments_ledger WHERE {prefix(spec)} AND batch > {seen}) USING (symbol)
                 GROUP BY symbol"""
         )
     return newest
 
 
-def _since(connection: duckdb.DuckDBPyConnection, spec: MarketSpec) -> date | None:
-    row = connection.execute("SELECT min(since) FROM market_changed").fetchone()
-    return row[0] if row else None
+def _stocks(spec: MarketSpec, since: date) -> str:
+    return f"session >= DATE '{since}' AND symbol LIKE '{spec.prefix}:STOCK:%'"
 
 
-def _collect(connection: duckdb.DuckDBPyConnection, spec: MarketSpec, since: date) -> None:
-    """What the stocks of the market did on every session to compute."""
+def _members(spec: MarketSpec, since: date) -> str:
+    """SQL: what the stocks of the market did on every session to compute; only columns that are used are read."""
     # Both conditions are spelled out on both tables: DuckDB then skips all older row groups of each.
-    stocks = f"session >= DATE '{since}' AND symbol LIKE '{spec.prefix}:STOCK:%'"
-    connection.execute(
-        f"""CREATE OR REPLACE TEMP TABLE market_members AS
-            SELECT symbol, session, coalesce(b.exchange, 'unknown') AS exchange, b.value, d.limit_hit,
-                   sign(round(d.change, 12)) AS way, d.ret_1d, round(d.ret_252d, 12) AS ret_252d,
-                   round(d.above_sma_50, 12) > 0 AS above_50, round(d.above_sma_200, 12) > 0 AS above_200,
-                   d.since_high_52w = 0 AS high, d.since_low_52w = 0 AS low
-            FROM (SELECT symbol, session, change, limit_hit, ret_1d, ret_252d, above_sma_50, above_sma_200,
-                         since_high_52w, since_low_52w FROM analytics.daily WHERE {stocks}) AS d
-            JOIN (SELECT symbol, session, exchange, value FROM golden.bars WHERE {stocks}) AS b
-                USING (symbol, session)"""
-    )
+    return f"""(
+        SELECT symbol, session, coalesce(b.exchange, 'unknown') AS exchange, b.value, d.limit_hit,
+               sign(round(d.change, 12)) AS way, d.ret_1d,
+               round(d.above_sma_50, 12) > 0 AS above_50, round(d.above_sma_200, 12) > 0 AS above_200,
+               d.since_high_52w = 0 AS high, d.since_low_52w = 0 AS low
+        FROM (FROM analytics.daily WHERE {_stocks(spec, since)}) AS d
+        JOIN (FROM golden.bars WHERE {_stocks(spec, since)}) AS b USING (symbol, session))"""
 
 
 # Exact: a sum of doubles depends on the order of its terms.
@@ -114,7 +124,7 @@ def _breadth(connection: duckdb.DuckDBPyConnection, spec: MarketSpec, since: dat
                        avg(above_50::INTEGER) AS above_sma_50, avg(above_200::INTEGER) AS above_sma_200,
                        count(*) FILTER (high) AS new_highs, count(*) FILTER (low) AS new_lows,
                        count(*) FILTER (limit_hit = 1) AS ceilings, count(*) FILTER (limit_hit = -1) AS floors, {_VALUE}
-                FROM market_members GROUP BY GROUPING SETS ((exchange, session), (session))),
+                FROM {_members(spec, since)} GROUP BY GROUPING SETS ((exchange, session), (session))),
             standing AS (SELECT exchange, arg_max(ad_line, session) AS ad_line FROM analytics.breadth
                          WHERE {where} GROUP BY exchange)
             SELECT c.*, coalesce(s.ad_line, 0) + sum(advancers - decliners)
@@ -127,7 +137,7 @@ def _sectors(connection: duckdb.DuckDBPyConnection, spec: MarketSpec, since: dat
     connection.execute(f"DELETE FROM analytics.sectors WHERE market = '{spec.code}' AND session >= DATE '{since}'")
     ranks = " ".join(f"WHEN '{provider}' THEN {spec.rank(provider)}" for provider in spec.providers)
     capped = f"""(FROM golden.bars WHERE session >= DATE '{since}' - {CAP_DAYS} AND symbol LIKE '{spec.prefix}:STOCK:%'
-                  AND currency = '{spec.currency}' AND symbol IN (SELECT symbol FROM analytics.figures))"""
+                  AND currency = '{spec.currency}' AND {TRADED} AND symbol IN (SELECT symbol FROM analytics.figures))"""
     return changed(
         connection,
         f"""INSERT INTO analytics.sectors BY NAME
@@ -142,7 +152,7 @@ def _sectors(connection: duckdb.DuckDBPyConnection, spec: MarketSpec, since: dat
                 FROM ({capitalised(capped)}) WINDOW history AS (PARTITION BY symbol ORDER BY session))
             SELECT '{spec.code}' AS market, sector, session, count(*) AS traded, {_ADVANCERS} AS advancers,
                    {_DECLINERS} AS decliners, median(ret_1d) AS median_return, {_CAP_RETURN} AS cap_return, {_VALUE}
-            FROM market_members JOIN classified USING (symbol) LEFT JOIN caps USING (symbol, session)
+            FROM {_members(spec, since)} JOIN classified USING (symbol) LEFT JOIN caps USING (symbol, session)
             GROUP BY sector, session ORDER BY sector, session""",
     )
 
@@ -151,19 +161,20 @@ def _ratings(connection: duckdb.DuckDBPyConnection, spec: MarketSpec, since: dat
     connection.execute(f"DELETE FROM analytics.ratings WHERE {prefix(spec)} AND session >= DATE '{since}'")
     return changed(
         connection,
-        """INSERT INTO analytics.ratings BY NAME
-           SELECT symbol, session, 100 * percent_rank() OVER (PARTITION BY session ORDER BY ret_252d) AS rs_rating,
-                  count(*) OVER (PARTITION BY session) AS rated
-           FROM market_members WHERE ret_252d IS NOT NULL ORDER BY session, symbol""",
+        f"""INSERT INTO analytics.ratings BY NAME
+            SELECT symbol, session, count(*) OVER (PARTITION BY session) AS rated,
+                   100 * percent_rank() OVER (PARTITION BY session ORDER BY round(ret_252d, 12)) AS rs_rating
+            FROM analytics.daily WHERE ret_252d IS NOT NULL AND {_stocks(spec, since)} ORDER BY session, symbol""",
     )
 
 
 def _latest(connection: duckdb.DuckDBPyConnection, spec: MarketSpec, since: date) -> int:
-    """Symbols whose last session is looked at again, changed themselves or only ranked among others that did."""
+    """Symbols whose last session is looked at again: changed, ranked among others that changed, or with new figures."""
     connection.execute(
         f"""DELETE FROM analytics.latest
             WHERE {prefix(spec)} AND (session >= DATE '{since}' OR symbol IN (
-                SELECT symbol FROM analytics.state WHERE session >= DATE '{since}'))"""
+                SELECT symbol FROM analytics.state WHERE session >= DATE '{since}' UNION ALL
+                SELECT symbol FROM refigured))"""
     )
     connection.execute(
         f"""CREATE OR REPLACE TEMP TABLE market_shown AS

@@ -14,13 +14,11 @@ import polars as pl
 
 from vprism_pipelines.market.spec import MarketSpec
 from vprism_pipelines.tables import Table
+from vprism_pipelines.tables.golden import TRADED as TRADED
 from vprism_pipelines.warehouse.writer import next_batch
 
 T = TypeVar("T")
 R = TypeVar("R")
-
-TRADED = "(volume IS NULL OR volume > 0 OR symbol LIKE '%:INDEX:%')"
-"""SQL: a trade made the bar's close. An index is not traded; what has no volume is taken at its word."""
 
 Query = Callable[[str, dict[str, Any]], pl.DataFrame]
 """Runs SQL over a warehouse and returns the rows."""

@@ -151,7 +151,7 @@ SECTORS = Table(
         _figure("median_return", "median of ret_1d: every stock weighs the same", sources="ret_1d"),
         _figure(
             "cap_return",
-            "mean of ret_1d weighted with the caps of the session before, of the stocks that have both",
+            "mean of ret_1d weighted with the caps of the last trade before, of the stocks that have both",
             sources=f"ret_1d {_CAP}",
         ),
         _VALUE,

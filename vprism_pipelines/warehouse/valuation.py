@@ -1,7 +1,7 @@
 """Building the figures that companies are valued with from the ledger of all that was reported.
 
-A symbol of which anything new was read is looked at again as a whole; of its steps those stand that come before the
-first that differs.
+A symbol of which anything new was read is looked at again as a whole, and every symbol where figures are chosen in
+another way than those in the table were; of its steps those stand that come before the first that differs.
 """
 
 from __future__ import annotations
@@ -10,14 +10,13 @@ import duckdb
 import polars as pl
 
 from vprism_pipelines.market.spec import MarketSpec
-from vprism_pipelines.market.valuation import items, known_figures
-from vprism_pipelines.warehouse.building import frame, insert, prefix, scalar, set_watermark, watermark
+from vprism_pipelines.market.valuation import fingerprint, items, known_figures
+from vprism_pipelines.warehouse.building import frame, insert, note, noted, prefix, scalar, set_watermark, watermark
 from vprism_pipelines.warehouse.valuation_tables import FIGURES
 
 _STAGE = "analytics.figures"  # watermark: batches of figures that are in the table
+_CHOICE = "analytics.figures chosen by"  # the fingerprint of how they were
 BLOCK = 500  # symbols in memory at once
-# Spelled out they are looked for while the ledger is read, before its versions are compared.
-_ITEMS = ", ".join(f"'{item}'" for item in items())
 
 
 def build_figures(connection: duckdb.DuckDBPyConnection, spec: MarketSpec) -> int:
@@ -26,7 +25,8 @@ def build_figures(connection: duckdb.DuckDBPyConnection, spec: MarketSpec) -> in
     What changed, and since when, stands in the temporary table `refigured` (symbol, since) until the next call.
     """
     connection.execute("CREATE OR REPLACE TEMP TABLE refigured (symbol VARCHAR, since DATE)")
-    seen = watermark(connection, _STAGE, spec)
+    choice = fingerprint(spec)
+    seen = watermark(connection, _STAGE, spec) if noted(connection, _CHOICE, spec.code) == choice else 0
     newest = scalar(connection, f"SELECT max(batch) FROM clean.fundamentals_ledger WHERE {prefix(spec)}") or 0
     if newest <= seen:
         return 0
@@ -37,6 +37,7 @@ def build_figures(connection: duckdb.DuckDBPyConnection, spec: MarketSpec) -> in
     )
     written = sum(_build(connection, spec, block) for block in told.iter_slices(BLOCK))
     set_watermark(connection, _STAGE, spec, newest)
+    note(connection, _CHOICE, spec.code, choice)
     return written
 
 
@@ -45,13 +46,14 @@ def _build(connection: duckdb.DuckDBPyConnection, spec: MarketSpec, symbols: pl.
     among = "symbol BETWEEN $first AND $last AND symbol IN (SELECT unnest($symbols))"
     names = symbols["symbol"].to_list()
     bounds = {"first": names[0], "last": names[-1], "symbols": names}
-    # What a parser on probation (name@version) reads is believed by nobody yet.
+    # Spelled out they are looked for while the ledger is read, before its versions are compared.
+    wanted = ", ".join(f"'{item}'" for item in items())
     figures = frame(
         connection,
         f"""SELECT symbol, provider, lower(item) AS item, period_end, period_kind, statement, value, currency,
                    visible_from, known_from
             FROM clean.fundamentals_visible
-            WHERE {among} AND lower(item) IN ({_ITEMS}) AND NOT contains(provider, '@')""",
+            WHERE {among} AND lower(item) IN ({wanted})""",
         bounds,
     )
     steps = FIGURES.conform(known_figures(figures, spec).with_columns(currency=pl.lit(spec.currency)))

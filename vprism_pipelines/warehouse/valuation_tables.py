@@ -6,6 +6,7 @@ from typing import Final
 
 from vprism_pipelines.market.valuation import KNOWN
 from vprism_pipelines.tables import SYMBOL, Column, Table
+from vprism_pipelines.tables.golden import TRADED
 
 STALE_DAYS: Final = 550
 """Nothing is measured against a period that ended longer ago: an annual report is due every year."""
@@ -70,16 +71,17 @@ def capitalised(bars: str) -> str:
     """SQL: bars with the figures known by then, the shares issued, and what these were worth together.
 
     A count is carried on over the splits, stock dividends and bonus issues with an ex-date after the day it refers to.
-    There is no `price` where nobody knows at what price the share was traded.
+    There is no `price` where nobody knows at what price the share was traded, or nobody traded it.
 
     Args:
         bars: A relation of `golden.bars`.
     """
     return f"""
         SELECT b.symbol, b.session, b.volume, g.* EXCLUDE (symbol, currency), b.currency = g.currency AS comparable,
-               CASE WHEN b.price_basis = 'raw' THEN b.close END AS price, coalesce(f.shares, 1) AS share_factor,
+               CASE WHEN b.traded AND b.price_basis = 'raw' THEN b.close END AS price,
+               coalesce(f.shares, 1) AS share_factor,
                round(g.shares_outstanding * share_factor / g.counted_in) AS issued, price * issued AS market_cap
-        FROM {bars} AS b
+        FROM (SELECT *, {TRADED} AS traded FROM {bars}) AS b
         ASOF LEFT JOIN {_COUNTED} AS g ON b.symbol = g.symbol AND b.session >= g.since
         ASOF LEFT JOIN {_SPLITS} AS f ON b.symbol = f.symbol AND b.session >= f.ex_date"""
 
