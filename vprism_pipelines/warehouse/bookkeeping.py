@@ -1,4 +1,4 @@
-"""`ops.runs`: what every step of every run read, accepted, set aside, and how long it took."""
+"""What every step of a run read, accepted, set aside, and how long it took; and what became of every pull."""
 
 from __future__ import annotations
 
@@ -10,8 +10,10 @@ import duckdb
 import polars as pl
 
 from vprism_pipelines import __version__
-from vprism_pipelines.tables import RUNS
-from vprism_pipelines.warehouse.building import insert
+from vprism_pipelines.market.spec import MarketSpec
+from vprism_pipelines.quality.rows import Cleaned
+from vprism_pipelines.tables import INGESTS, QUARANTINE, RUNS, SYMBOL_MAP
+from vprism_pipelines.warehouse.building import frame, insert
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,3 +62,55 @@ def record_steps(connection: duckdb.DuckDBPyConnection, steps: Sequence[RunStep]
     recorded = pl.DataFrame(rows, schema=RUNS.polars_schema).unique(RUNS.key, keep="last")
     connection.execute("DELETE FROM ops.runs AS r USING recorded AS n WHERE r.run_id = n.run_id AND r.step = n.step")
     insert(connection, RUNS, recorded)
+
+
+def record_pulls(
+    connection: duckdb.DuckDBPyConnection,
+    spec: MarketSpec,
+    dataset: str,
+    pulls: pl.DataFrame,
+    cleaned: Cleaned,
+    batch: int,
+) -> None:
+    """Record what became of the rows of pulls, in place of what stood there: counts, quarantine, spellings.
+
+    Args:
+        connection: In the transaction that remembers the rows.
+        spec: Market.
+        dataset: One of `ledger.LEDGERS`.
+        pulls: fetch_id, parser_version.
+        cleaned: Their rows; spellings with valid_from.
+        batch: Number of the transaction.
+    """
+    counts = (
+        pulls.select("fetch_id", "parser_version")
+        .join(cleaned.accepted.group_by("fetch_id").agg(accepted=pl.len()), on="fetch_id", how="left")
+        .join(cleaned.quarantined.group_by("fetch_id").agg(quarantined=pl.len()), on="fetch_id", how="left")
+        .with_columns(pl.col("accepted", "quarantined").fill_null(0))
+        .with_columns(rows=pl.col("accepted") + pl.col("quarantined"), dataset=pl.lit(dataset), batch=pl.lit(batch))
+    )
+    again = pulls.select("fetch_id")
+    connection.register("again", again)
+    try:
+        for table in (INGESTS, QUARANTINE):
+            connection.execute(
+                f"DELETE FROM {table.full_name} WHERE dataset = $1 AND fetch_id IN (SELECT fetch_id FROM again)",
+                [dataset],
+            )
+    finally:
+        connection.unregister("again")
+    insert(connection, INGESTS, counts)
+    insert(connection, QUARANTINE, cleaned.quarantined)
+    _spell(connection, cleaned.spellings.with_columns(market=pl.lit(spec.code)))
+
+
+def _spell(connection: duckdb.DuckDBPyConnection, spellings: pl.DataFrame) -> None:
+    """Record how spellings were understood by the oldest pull that used them, in whatever order pulls come in."""
+    key = SYMBOL_MAP.key
+    oldest = spellings.sort("valid_from", maintain_order=True).unique(key, keep="first", maintain_order=True)
+    same = " AND ".join(f"m.{name} = o.{name}" for name in key)
+    connection.execute(
+        f"DELETE FROM clean.symbol_map AS m USING oldest AS o WHERE {same} AND o.valid_from < m.valid_from"
+    )
+    known = frame(connection, f"SELECT {', '.join(key)} FROM clean.symbol_map")
+    insert(connection, SYMBOL_MAP, oldest.join(known, on=key, how="anti"))

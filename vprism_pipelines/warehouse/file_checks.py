@@ -5,13 +5,17 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
 
 import polars as pl
 
 from vprism_pipelines.errors import ContractViolation, VprismError
 from vprism_pipelines.market.spec import MarketSpec
-from vprism_pipelines.providers.base import Dataset, Payload
+from vprism_pipelines.providers import files
+from vprism_pipelines.providers.base import Dataset, Parsed, Payload
 from vprism_pipelines.providers.files import FilesProvider
+from vprism_pipelines.providers.files.rows import raw_rows
 from vprism_pipelines.quality.rows import Cleaned
 from vprism_pipelines.warehouse.house import House
 from vprism_pipelines.warehouse.ingest import Ingested, clean_raw, prove, tallies, too_bad
@@ -64,3 +68,41 @@ def refusals(house: House, spec: MarketSpec, part: Part, names: Mapping[str, str
                 raise
             refused[error.context["fetch_id"]] = error
     return refused
+
+
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """What an import of a file would find.
+
+    Attributes:
+        before: The first rows as the file has them, with `row`.
+        parts: What they became, by dataset.
+        notes: What the parser has to say.
+    """
+
+    before: pl.DataFrame
+    parts: Sequence[Part]
+    notes: Sequence[str]
+
+
+def try_file(house: House, path: Path, mapping: files.Mapping, instant: datetime) -> Trial:
+    """Read, clean and judge a file as an import does; nothing is written.
+
+    Args:
+        house: The installation.
+        path: CSV or parquet.
+        mapping: What its columns mean.
+        instant: Since when its content is known.
+
+    Raises:
+        InvalidInput, InvalidConfiguration, Malformed, DataQualityError: An import would refuse it for that.
+    """
+    payload = files.read(path, mapping, instant)
+    reading = raw_rows(payload, mapping, path.name)
+    pulled = Pulled(payload, Parsed(reading.frames, reading.notes), None)
+    parser = FilesProvider(name=mapping.provider, clock=house.clock)
+    parts = clean_parts(mapping.spec, parser, [pulled])
+    for part in parts:
+        for error in refusals(house, mapping.spec, part, {payload.fetch_id: path.name}).values():
+            raise error
+    return Trial(reading.before, parts, reading.notes)

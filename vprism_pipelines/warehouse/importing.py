@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import shutil
-from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from itertools import groupby
@@ -20,6 +21,8 @@ from vprism_pipelines.warehouse.bookkeeping import RunStep, record_steps
 from vprism_pipelines.warehouse.file_checks import clean_parts, refusals
 from vprism_pipelines.warehouse.house import House
 from vprism_pipelines.warehouse.ingest import Ingested, enter, entered
+from vprism_pipelines.warehouse.late import said_since
+from vprism_pipelines.warehouse.recognition import Recogniser, Recognition
 
 # A mapping stands beside its file in the inbox: prices.csv and prices.csv.toml.
 MAPPING_SUFFIX = ".toml"
@@ -31,11 +34,13 @@ _UNUSABLE = (InvalidInput, ProviderError, DataQualityError)
 
 @dataclass(frozen=True, slots=True)
 class Imported:
-    """What became of a file: input = accepted + quarantined + unchanged, over all its datasets.
+    """What became of a file: rows = new + changed + unchanged + quarantined, in every dataset.
 
     Attributes:
-        duplicate: These bytes had been imported with this mapping before; nothing was done.
-        datasets: Counts by dataset.
+        file: What it is called: its name, or its path where another file of the command has that name (`called`).
+        duplicate: These bytes were imported with this mapping before and still stand; nothing was done.
+        datasets: Counts by dataset. Unchanged are rows that added nothing to the ledger: they say what was believed
+            then, or another file of the same instant, that counts instead, says something else.
         notes: What the parser has to say, rows outside the mapping's scope included.
     """
 
@@ -110,33 +115,63 @@ def import_files(
         InvalidInput: `known_at` is in the future.
         WarehouseError: The installation cannot be written; files remembered before it could not are recognised later.
     """
-    if known_at is not None and known_at > house.clock():
-        raise InvalidInput(f"--known-at {known_at} is in the future", hint="say when the content became known")
+    prove_known(house, known_at)
     outcomes: Outcomes = {}
-    for portion in _portions(mappings):
+    names, recogniser, taken = called(mappings), Recogniser(house, mappings, known_at), set[str]()
+    portions = list(_portions(mappings))
+    for number, portion in enumerate(portions):
         started, payloads = house.clock(), {}
         ids = sorted(new_id() for _ in portion)  # of two files that differ at one instant the later one counts
         for place, (path, fetch_id) in enumerate(zip(portion, ids, strict=True), start=len(outcomes)):
             if progress:
-                progress(path.name, place, len(mappings))
+                progress(names[path], place, len(mappings))
             try:
                 payload = files.read(path, mappings[path], known_at or house.clock())
                 payloads[path] = replace(payload, fetch_id=fetch_id)
             except _UNUSABLE as error:
                 outcomes[path] = error
         if payloads:
-            outcomes |= _take_in(house, mappings, payloads, run_id, trigger, started)
+            mapping = mappings[portion[0]]
+            ahead = [path for later in portions[number + 1 :] for path in later]
+            ahead = [path for path in ahead if _source(mappings[path]) == _source(mapping)]
+            recognition = recogniser.hold(payloads, ahead, taken)
+            done = _take_in(house, mapping, payloads, names, recognition, run_id, trigger, started)
+            taken |= {one.fetch_id for one in done.values() if isinstance(one, Imported) and not one.duplicate}
+            outcomes |= done
     for path, outcome in outcomes.items():
         if isinstance(outcome, VprismError):
-            outcome.context.setdefault("file", path.name)
+            outcome.context.setdefault("file", names[path])
     return {path: outcomes[path] for path in mappings}
+
+
+def prove_known(house: House, known_at: datetime | None) -> None:
+    """Nothing can be known before it is.
+
+    Raises:
+        InvalidInput: The instant is in the future.
+    """
+    if known_at is not None and known_at > house.clock():
+        raise InvalidInput(f"--known-at {known_at} is in the future", hint="say when the content became known")
+
+
+def called(paths: Iterable[Path]) -> dict[Path, str]:
+    """What to call files: by name, or where several have one name, by their paths below the folder they share."""
+    paths = list(paths)
+    bearers = Counter(path.name for path in paths)
+    whole = {path: path.parent.resolve() / path.name for path in paths if bearers[path.name] > 1}
+    shared = os.path.commonpath([path.parent for path in whole.values()]) if whole else ""
+    return {path: whole[path].relative_to(shared).as_posix() if path in whole else path.name for path in paths}
+
+
+def _source(mapping: files.Mapping) -> tuple[str, str]:
+    return mapping.market, mapping.provider
 
 
 def _portions(mappings: Mapping[Path, files.Mapping]) -> Iterator[list[Path]]:
     """Files of one market and provider, as many as are taken in together; a larger one stands alone."""
 
     def source(path: Path) -> tuple[str, str]:
-        return mappings[path].market, mappings[path].provider
+        return _source(mappings[path])
 
     for _, paths in groupby(sorted(mappings, key=source), source):
         portion: list[Path] = []
@@ -153,27 +188,30 @@ def _portions(mappings: Mapping[Path, files.Mapping]) -> Iterator[list[Path]]:
 
 def _take_in(
     house: House,
-    mappings: Mapping[Path, files.Mapping],
+    mapping: files.Mapping,
     payloads: Mapping[Path, Payload],
+    labels: Mapping[Path, str],
+    recognition: Recognition,
     run_id: str,
     trigger: str,
     started: datetime,
 ) -> Outcomes:
     """Check the files of a portion that are new, archive the good ones and remember them."""
-    mapping = mappings[next(iter(payloads))]
     spec, parser = mapping.spec, FilesProvider(name=mapping.provider, clock=house.clock)
-    known = _known(house, mappings, payloads)
-    names = {payload.fetch_id: path.name for path, payload in payloads.items()}
-    pulled = pulls.parse_all(parser, [payload for path, payload in payloads.items() if known[path] == payload.fetch_id])
+    names = {payload.fetch_id: labels[path] for path, payload in payloads.items()}
+    known = recognition.known()
+    pulled = pulls.parse_all(parser, [payload for payload in payloads.values() if _own(known, payload)])
     refused: dict[str, VprismError] = {pull.payload.fetch_id: pull.error for pull in pulled if pull.error}
     while True:  # until no file is refused: those that are leave no trace
-        pulled = [pull for pull in pulled if pull.payload.fetch_id not in refused]
+        known = recognition.known(refused)
+        pulled = [pull for pull in pulled if _own(known, pull.payload) and pull.payload.fetch_id not in refused]
         parts = clean_parts(spec, parser, pulled)
         bad = [refusals(house, spec, part, names) for part in parts]
         if not any(bad):
             break
         for errors in bad:
             refused = errors | refused
+        parts.clear()  # before the others are cleaned once more
     notes = {pull.payload.fetch_id: tuple(pull.parsed.notes) for pull in pulled if pull.parsed}
     done: dict[str, dict[str, Ingested]] = defaultdict(dict)
     if pulled:
@@ -184,7 +222,8 @@ def _take_in(
             pulls.register(connection, fetches, run_id)
             while parts:
                 part = parts.pop(0)
-                batch = enter(connection, spec, part.dataset, part.pulls, part.cleaned).batch
+                since = said_since(connection, house.lake, spec, part.dataset, part.pulls, part.cleaned.accepted)
+                batch = enter(connection, spec, part.dataset, part.pulls, part.cleaned, since).batch
                 for fetch_id, counts in entered(connection, part.dataset, part.tallies, batch).items():
                     done[fetch_id][part.dataset] = counts
             steps = [
@@ -205,13 +244,13 @@ def _take_in(
             ]
             record_steps(connection, steps, house.clock())
     return {
-        path: refused.get(known[path])
+        path: refused.get(known[payload.fetch_id])
         or Imported(
-            path.name,
+            names[payload.fetch_id],
             parser.name,
             spec.code,
-            known[path],
-            duplicate=known[path] != payload.fetch_id,
+            known[payload.fetch_id],
+            duplicate=not _own(known, payload),
             datasets=done.get(payload.fetch_id, {}),
             notes=notes.get(payload.fetch_id, ()),
         )
@@ -219,29 +258,9 @@ def _take_in(
     }
 
 
-def _known(house: House, mappings: Mapping[Path, files.Mapping], payloads: Mapping[Path, Payload]) -> dict[Path, str]:
-    """For each file the first pull that says the same: an earlier one, or its own."""
-    provider = next(iter(payloads.values())).request.provider
-    earlier: list[tuple[str, str, str, str]] = []
-    if house.warehouse.path.exists():
-        with house.warehouse.connect() as connection:
-            earlier = connection.execute(
-                """SELECT sha256, request->>'$.params.mapping', request->>'$.url', fetch_id FROM raw.fetches
-                   WHERE provider = ? AND error_code IS NULL AND list_contains(?, sha256)
-                   ORDER BY fetched_at DESC, fetch_id DESC""",
-                [provider, [payload.request.params["sha256"] for payload in payloads.values()]],
-            ).fetchall()
-    first = {
-        key: fetch_id
-        for sha256, mapping, url, fetch_id in earlier
-        for key in ((sha256, mapping, ""), (sha256, mapping, url))
-    }
-    known = {}
-    for path, payload in payloads.items():
-        request = payload.request
-        name = request.url if mappings[path].reads_file_name else ""
-        known[path] = first.setdefault((request.params["sha256"], request.params["mapping"], name), payload.fetch_id)
-    return known
+def _own(known: Mapping[str, str], payload: Payload) -> bool:
+    """Whether a file has to be read: no earlier pull says the same."""
+    return known[payload.fetch_id] == payload.fetch_id
 
 
 # --- the inbox ------------------------------------------------------------------------------------------------------

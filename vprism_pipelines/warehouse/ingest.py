@@ -17,11 +17,10 @@ from vprism_pipelines.quality.fundamentals_rows import clean_fundamentals
 from vprism_pipelines.quality.quotes_rows import clean_quotes, clean_ticks
 from vprism_pipelines.quality.revisions import classify_bars, classify_terms
 from vprism_pipelines.quality.rows import ANYWHERE, Cleaned, clean_actions, clean_bars, clean_instruments
-from vprism_pipelines.tables import INGESTS, QUARANTINE, SYMBOL_MAP
 from vprism_pipelines.telemetry import count
 from vprism_pipelines.telemetry.metrics import SYMBOL_NORMALIZATION
 from vprism_pipelines.warehouse import ledger
-from vprism_pipelines.warehouse.building import frame, insert
+from vprism_pipelines.warehouse.bookkeeping import record_pulls
 from vprism_pipelines.warehouse.lake import Lake
 from vprism_pipelines.warehouse.writer import next_batch
 
@@ -129,7 +128,23 @@ def clean_raw(
         spec: Market.
         dataset: One of `ledger.LEDGERS`.
         synthetic: Providers that invent their data.
+
+    Returns:
+        The rows; spellings with valid_from: the oldest pull here that used each.
     """
+    cleaned = _clean(raw, pulls, spec, dataset, synthetic)
+    used = (
+        raw.select("raw_symbol", "fetch_id")
+        .unique()
+        .join(pulls.select("fetch_id", "provider", "fetched_at"), on="fetch_id")
+        .group_by("raw_symbol", "provider")
+        .agg(valid_from=pl.col("fetched_at").min())
+    )
+    spellings = cleaned.spellings.join(used, on=["raw_symbol", "provider"], maintain_order="left")
+    return replace(cleaned, spellings=spellings)
+
+
+def _clean(raw: pl.DataFrame, pulls: pl.DataFrame, spec: MarketSpec, dataset: str, synthetic: Sequence[str]) -> Cleaned:
     if dataset in _CLEANERS:
         return _CLEANERS[dataset](raw, pulls, spec)
     invented = pulls.filter(pl.col("provider").is_in(list(synthetic)))["fetch_id"]
@@ -172,13 +187,28 @@ def ingest(
 
 
 def enter(
-    connection: duckdb.DuckDBPyConnection, spec: MarketSpec, dataset: str, pulls: pl.DataFrame, cleaned: Cleaned
+    connection: duckdb.DuckDBPyConnection,
+    spec: MarketSpec,
+    dataset: str,
+    pulls: pl.DataFrame,
+    cleaned: Cleaned,
+    since: pl.DataFrame | None = None,
 ) -> Ingested:
-    """Remember rows that were judged and proven, inside the caller's transaction."""
+    """Remember rows that were judged and proven, inside the caller's transaction.
+
+    Args:
+        connection: Open for writing, in a transaction.
+        spec: Market.
+        dataset: One of `ledger.LEDGERS`.
+        pulls: fetch_id, fetched_at, parser_version of the pulls.
+        cleaned: Their rows.
+        since: What was said after them, where they are late (`late.said_since`); known before, and recorded then.
+    """
     batch = next_batch(connection)
     classify = classify_bars if dataset == "bars" else classify_terms
-    remembered = ledger.remember(connection, ledger.LEDGERS[dataset], cleaned.accepted, batch, classify)
-    _record(connection, spec, dataset, pulls, cleaned, batch)
+    said = cleaned.accepted if since is None else pl.concat([cleaned.accepted, since])
+    remembered = ledger.remember(connection, ledger.LEDGERS[dataset], said, batch, classify)
+    record_pulls(connection, spec, dataset, pulls, cleaned, batch)
     return Ingested(
         pulls=pulls.height,
         rows=cleaned.accepted.height + cleaned.quarantined.height,
@@ -279,41 +309,6 @@ def prove(dataset: str, accepted: pl.DataFrame) -> None:
             check="contract",
             fetch_id=accepted["fetch_id"][first["index"]] if first["index"] is not None else None,
         )
-
-
-def _record(
-    connection: duckdb.DuckDBPyConnection,
-    spec: MarketSpec,
-    dataset: str,
-    pulls: pl.DataFrame,
-    cleaned: Cleaned,
-    batch: int,
-) -> None:
-    """Bookkeeping of the same transaction: quarantine, counts per pull, spellings."""
-    counts = (
-        pulls.select("fetch_id", "parser_version")
-        .join(cleaned.accepted.group_by("fetch_id").agg(accepted=pl.len()), on="fetch_id", how="left")
-        .join(cleaned.quarantined.group_by("fetch_id").agg(quarantined=pl.len()), on="fetch_id", how="left")
-        .with_columns(pl.col("accepted", "quarantined").fill_null(0))
-        .with_columns(rows=pl.col("accepted") + pl.col("quarantined"), dataset=pl.lit(dataset), batch=pl.lit(batch))
-    )
-    spellings = cleaned.spellings.with_columns(
-        market=pl.lit(spec.code), valid_from=pl.lit(pulls["fetched_at"].min(), dtype=pl.Datetime("us", "UTC"))
-    )
-    again = pulls.select("fetch_id")
-    connection.register("again", again)
-    try:
-        for table in (INGESTS, QUARANTINE):
-            connection.execute(
-                f"DELETE FROM {table.full_name} WHERE dataset = $1 AND fetch_id IN (SELECT fetch_id FROM again)",
-                [dataset],
-            )
-    finally:
-        connection.unregister("again")
-    insert(connection, INGESTS, counts)
-    insert(connection, QUARANTINE, cleaned.quarantined)
-    known = frame(connection, "SELECT raw_symbol, provider, market FROM clean.symbol_map")
-    insert(connection, SYMBOL_MAP, spellings.join(known, on=["raw_symbol", "provider", "market"], how="anti"))
 
 
 def _sessions(spec: MarketSpec, raw: pl.DataFrame) -> pl.DataFrame:

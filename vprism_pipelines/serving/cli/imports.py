@@ -16,9 +16,11 @@ if TYPE_CHECKING:
     import polars as pl
 
     from vprism_pipelines.providers.files import Mapping
+    from vprism_pipelines.warehouse.file_checks import Trial
     from vprism_pipelines.warehouse.importing import Imported, Outcomes
 
 _SHOWN = 20  # notes of a folder of files
+_PREVIEW = 5  # rows of a dry run
 
 
 def add_to(root: typer.Typer) -> None:
@@ -42,8 +44,8 @@ def import_files(
 ) -> Answer:
     """Import files: archive, check, clean, remember, then build golden and analytics and publish.
 
-    The same bytes under the same mapping are recognised and change nothing. Of several files, one that cannot be used
-    is refused alone.
+    The same bytes under the same mapping are recognised until something else is said. Of several files, one that cannot
+    be used is refused alone.
     """
     from vprism_pipelines.providers.base import new_id
     from vprism_pipelines.providers.files import Mapping
@@ -54,9 +56,10 @@ def import_files(
         mapping, **{name: text for name, text in (("market", market), ("provider", provider)) if text}
     )
     found = _files(paths)
-    if dry_run:
-        return _dry_run(session, found, understood)
     instant = _instant(known_at)
+    if dry_run:
+        importing.prove_known(session.house, instant)
+        return _dry_run(session, found, understood, instant)
     run_id = f"import-{new_id()}"
     with session.output.progress("importing") as show:
         outcomes = importing.import_files(
@@ -67,7 +70,7 @@ def import_files(
     if errors and len(outcomes) == 1:
         raise errors[0]
     notes = _notes(done)
-    if not no_build and any(not item.duplicate for item in done):
+    if done and not no_build:  # known files, too: what a crash or --no-build left is built now
         with session.output.progress("building") as show:
             report = run_market(session.house, understood.market, providers=["files"], this_month=True, progress=show)
         from vprism_pipelines.serving.cli.run import report_errors
@@ -93,10 +96,13 @@ def _files(paths: list[Path]) -> list[Path]:
 def _counted(outcomes: Outcomes) -> pl.DataFrame:
     import polars as pl
 
+    from vprism_pipelines.warehouse.importing import called
     from vprism_pipelines.warehouse.ingest import Ingested
 
+    names = called(outcomes)
+
     def row(path: Path, provider: str, dataset: str, c: Ingested, reasons: object) -> tuple[str | int, ...]:
-        return path.name, provider, dataset, c.rows, c.new, c.changed, c.unchanged, c.quarantined, str(reasons or "")
+        return names[path], provider, dataset, c.rows, c.new, c.changed, c.unchanged, c.quarantined, str(reasons or "")
 
     rows = []
     for path, outcome in outcomes.items():
@@ -118,46 +124,40 @@ def _notes(done: list[Imported]) -> list[str]:
     return notes if more <= 0 else [*notes[:_SHOWN], f"{more:,} more notes on the other files"]
 
 
-def _dry_run(session: Session, paths: list[Path], mapping: Mapping) -> Answer:
-    """Rows by outcome, and of the first file the first ones before and after; nothing is written."""
+def _dry_run(session: Session, paths: list[Path], mapping: Mapping, known_at: datetime | None) -> Answer:
+    """Rows by outcome, and of the first usable file the first ones before and after; nothing is written."""
     import polars as pl
+
+    from vprism_pipelines.warehouse.file_checks import try_file
+    from vprism_pipelines.warehouse.importing import called
 
     counted: list[tuple[str, str, str, int]] = []
     notes: list[str] = []
-    for path in paths:
+    for path, name in called(dict.fromkeys(paths)).items():
         try:
-            outcomes, said = _tried(session, path, mapping)
+            trial = try_file(session.house, path, mapping, known_at or session.house.clock())
         except VprismError as error:
             if len(paths) == 1:
                 raise
-            outcomes, said = [("", f"refused, {error.code}: {error.message}", 0)], []
-        counted += [(path.name, *outcome) for outcome in outcomes]
-        notes = notes or said
+            counted.append((name, "", f"refused, {error.code}: {error.message}", 0))
+            continue
+        for part in trial.parts:
+            counted.append((name, part.dataset, "accepted", part.cleaned.accepted.height))
+            counted += [(name, part.dataset, reason, rows) for reason, rows in part.cleaned.reasons().items()]
+        notes = notes or _shown(trial)
     frame = pl.DataFrame(counted, schema=["file", "dataset", "outcome", "rows"], orient="row")
     return Answer(frame, (*notes, "nothing was written"))
 
 
-def _tried(session: Session, path: Path, mapping: Mapping) -> tuple[list[tuple[str, str, int]], list[str]]:
-    """Rows of a file by dataset and outcome, and what there is to show of it."""
-    import polars as pl
-
-    from vprism_pipelines.providers.files import FilesProvider, preview, read
-    from vprism_pipelines.warehouse.ingest import clean_raw
-
-    shown = preview(path, mapping)
-    payload = read(path, mapping, session.house.clock())
-    pulls = pl.DataFrame({"fetch_id": [payload.fetch_id], "provider": [mapping.provider]}).with_columns(
-        fetched_at=pl.lit(payload.fetched_at, dtype=pl.Datetime("us", "UTC"))
-    )
-    notes = [f"before: {row}" for row in shown.before.iter_rows(named=True)]
-    counted: list[tuple[str, str, int]] = []
-    for dataset, frame in FilesProvider(name=mapping.provider).parse(payload).frames.items():
-        cleaned = clean_raw(frame, pulls, mapping.spec, dataset)
-        after = cleaned.accepted.head(5).drop("fetch_id", "known_from", "provider")
-        notes += [f"after: {row}" for row in after.iter_rows(named=True)]
-        counted.append((dataset, "accepted", cleaned.accepted.height))
-        counted += [(dataset, reason, rows) for reason, rows in cleaned.reasons().items()]
-    return counted, [*notes, *shown.notes]
+def _shown(trial: Trial) -> list[str]:
+    """The first rows of a file before and after, and what the parser has to say of it."""
+    before = trial.before.head(_PREVIEW)
+    after = [part.cleaned.accepted.head(_PREVIEW).drop("fetch_id", "known_from", "provider") for part in trial.parts]
+    return [
+        *(f"before: {row}" for row in before.iter_rows(named=True)),
+        *(f"after: {row}" for rows in after for row in rows.iter_rows(named=True)),
+        *trial.notes,
+    ]
 
 
 def _instant(text: str | None) -> datetime | None:
