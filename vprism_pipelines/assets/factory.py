@@ -233,10 +233,9 @@ def _assets_by_table(code: str) -> dict[str, list[dg.AssetKey]]:
 def check_spec(node: Node, name: str) -> dg.AssetCheckSpec:
     """A check of the catalogue, attached to an asset."""
     check = CHECKS[name]
-    thresholds = f" Warns at {check.warn}, fails at {check.fail}." if check.warn is not None or check.fail else ""
-    return dg.AssetCheckSpec(
-        name, asset=node.asset_key, description=f"{check.id}: {check.description}.{thresholds}", blocking=check.blocks
-    )
+    levels = [f"{does} at {at}" for does, at in (("warns", check.warn), ("fails", check.fail)) if at is not None]
+    told = [f"{check.id}: {check.description}.", *([f"It {', '.join(levels)}."] if levels else [])]
+    return dg.AssetCheckSpec(name, asset=node.asset_key, description=" ".join(told), blocking=check.blocks)
 
 
 def check_result(node: Node, measurement: Measurement) -> dg.AssetCheckResult:
