@@ -9,8 +9,8 @@ import pandas as pd
 import pandera.pandas as pa
 import polars as pl
 
-from vprism_pipelines.quality.contracts import CURRENCY_PATTERN
-from vprism_pipelines.tables import SYMBOL_PATTERN, Column, SqlType, Table
+from vprism_pipelines.quality.contracts import value_rules
+from vprism_pipelines.tables import Column, SqlType, Table
 
 TEXT = "string[pyarrow]"  # several times faster than objects, both to match and to test
 TYPES: dict[SqlType, Any] = {
@@ -29,15 +29,7 @@ NULLABLE: dict[SqlType, str] = {"BIGINT": "Int64", "INTEGER": "Int32", "BOOLEAN"
 def contract(table: Table) -> pa.DataFrameSchema:
     """Types, nullability, value rules, uniqueness of the key, order of prices."""
     finite = pa.Check(lambda values: np.isfinite(values.astype("float64")), name="finite")
-    rules: dict[str, list[pa.Check]] = {
-        "positive": [pa.Check.gt(0), finite],
-        "not_negative": [pa.Check.ge(0), finite],
-        "share": [pa.Check.in_range(0, 1)],
-        "symbol": [pa.Check.str_matches(SYMBOL_PATTERN)],
-        "currency": [pa.Check.str_matches(CURRENCY_PATTERN)],
-        "finite": [finite],
-        "": [],
-    }
+    rules = value_rules(pa.Check, finite)
     columns = {c.name: pa.Column(_type(c), rules[c.rule], nullable=c.nullable) for c in table.columns}
     checks = [pa.Check(_ordered, name="low <= open, close <= high")] if table.ohlc else []
     return pa.DataFrameSchema(columns, checks=checks, unique=list(table.key), strict=True, name=table.full_name)

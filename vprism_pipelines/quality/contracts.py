@@ -29,15 +29,7 @@ def contract(table: Table) -> pa.DataFrameSchema:
 
     # Comparing alone would let NaN pass: polars takes it for larger than any number.
     finite = pa.Check(lambda data: data.lazyframe.select(pl.col(data.key).is_finite()), name="finite")
-    rules: dict[str, list[Any]] = {
-        "positive": [pa.Check.gt(0), finite],
-        "not_negative": [pa.Check.ge(0), finite],
-        "share": [pa.Check.in_range(0, 1)],
-        "symbol": [pa.Check.str_matches(SYMBOL_PATTERN)],
-        "currency": [pa.Check.str_matches(CURRENCY_PATTERN)],
-        "finite": [finite],
-        "": [],
-    }
+    rules = value_rules(pa.Check, finite)
     columns = {
         c.name: pa.Column(POLARS[c.type], rules[c.rule], nullable=c.nullable, description=c.description)
         for c in table.columns
@@ -46,6 +38,19 @@ def contract(table: Table) -> pa.DataFrameSchema:
     if table.ohlc:
         checks.append(pa.Check(lambda data: data.lazyframe.select(_ORDERED), name="low <= open, close <= high"))
     return pa.DataFrameSchema(columns, checks=checks, unique=list(table.key), strict=True, name=table.full_name)
+
+
+def value_rules(check: Any, finite: Any) -> dict[str, list[Any]]:
+    """The checks of every rule of the dictionary: pandera's `Check` for one kind of frame, and one that is finite."""
+    return {
+        "positive": [check.gt(0), finite],
+        "not_negative": [check.ge(0), finite],
+        "share": [check.in_range(0, 1)],
+        "symbol": [check.str_matches(SYMBOL_PATTERN)],
+        "currency": [check.str_matches(CURRENCY_PATTERN)],
+        "finite": [finite],
+        "": [],
+    }
 
 
 def violations(table: Table, frame: pl.DataFrame, limit: int = 20) -> pl.DataFrame:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import get_args
 
 import polars as pl
 
-from vprism_pipelines.market.adjustment import STEPS
+from vprism_pipelines.market.adjustment import STEPS, Convention
 from vprism_pipelines.quality.alignment import require_columns
 
 __all__ = ["Reproduction", "factor_agreement", "reproduction", "rounding_unit"]
@@ -18,7 +19,7 @@ AGREEMENT = 1e-3  # relative; providers round factors to four decimals and price
 NEARBY_BARS = 5  # within which the same step counts as dated otherwise
 OTHER_CLOSE = 0.05  # relative; how far another previous close (an average, an older trade) may lie
 ROUNDED_TERMS = 0.01  # relative; announced ratios against those carried out
-CONVENTIONS = ("prev_close", "ex_close")
+CONVENTIONS = get_args(Convention)
 EXACT = 1e-6  # currency, and relative: what published digits and our sums of floats may differ by
 STEP = 1e-4  # of the logarithm, from which on adjusted / raw moves
 ROUNDING_UNITS = (1000.0, 100.0, 10.0, 1.0, 0.1, 0.01, 1e-3, 1e-4, 1e-5, 1e-6)

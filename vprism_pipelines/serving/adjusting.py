@@ -14,7 +14,7 @@ from vprism_pipelines.market.indicators import Indicator, catalogue
 from vprism_pipelines.market.spec import market_of
 from vprism_pipelines.serving.explanation import Action, Explanation, Factor, Indicated, Missing, Step
 from vprism_pipelines.serving.library import Basis, Library
-from vprism_pipelines.warehouse.building import TRADED
+from vprism_pipelines.tables.golden import TRADED
 
 if TYPE_CHECKING:
     from vprism_pipelines.serving.explain import Explainer

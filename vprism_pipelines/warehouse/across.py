@@ -14,8 +14,8 @@ import polars as pl
 
 from vprism_pipelines.market.correlation import correlations
 from vprism_pipelines.market.spec import MarketSpec
+from vprism_pipelines.tables.golden import TRADED
 from vprism_pipelines.warehouse.building import (
-    TRADED,
     Built,
     changed,
     frame,

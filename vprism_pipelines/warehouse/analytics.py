@@ -19,7 +19,8 @@ from vprism_pipelines.market import indicators
 from vprism_pipelines.market.references import references
 from vprism_pipelines.market.spec import MarketSpec
 from vprism_pipelines.tables import Table
-from vprism_pipelines.warehouse.building import TRADED, Built, frame, insert, prefix, write_behind
+from vprism_pipelines.tables.golden import TRADED
+from vprism_pipelines.warehouse.building import Built, frame, insert, prefix, write_behind
 from vprism_pipelines.warehouse.indicator_tables import DAILY, STATE, TAIL
 
 # Rows of bars computed at once during a full computation; those before them are being written meanwhile.

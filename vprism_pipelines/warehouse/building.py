@@ -14,7 +14,6 @@ import polars as pl
 
 from vprism_pipelines.market.spec import MarketSpec
 from vprism_pipelines.tables import Table
-from vprism_pipelines.tables.golden import TRADED as TRADED
 from vprism_pipelines.warehouse.writer import next_batch
 
 T = TypeVar("T")
@@ -38,8 +37,10 @@ def prefix(spec: MarketSpec, column: str = "symbol") -> str:
     return f"{column} >= '{spec.prefix}:' AND {column} < '{spec.prefix};'"
 
 
-def watermark(connection: duckdb.DuckDBPyConnection, stage: str, spec: MarketSpec) -> int:
-    """The last writer transaction that a stage has seen; 0: none."""
+def watermark(connection: duckdb.DuckDBPyConnection, stage: str, spec: MarketSpec, *, rules: int | None = None) -> int:
+    """The last writer transaction that a stage has seen; 0: none, or not under these rules, if it has any."""
+    if rules is not None and noted(connection, _rules_of(stage), spec.code) != rules:
+        return 0
     return noted(connection, stage, spec.code) or 0
 
 
@@ -51,9 +52,17 @@ def noted(connection: duckdb.DuckDBPyConnection, stage: str, market: str) -> int
     return int(row[0]) if row else None
 
 
-def set_watermark(connection: duckdb.DuckDBPyConnection, stage: str, spec: MarketSpec, batch: int) -> None:
-    """Remember how far a stage has come."""
+def set_watermark(
+    connection: duckdb.DuckDBPyConnection, stage: str, spec: MarketSpec, batch: int, *, rules: int | None = None
+) -> None:
+    """Remember how far a stage has come, and under which rules."""
     note(connection, stage, spec.code, batch)
+    if rules is not None:
+        note(connection, _rules_of(stage), spec.code, rules)
+
+
+def _rules_of(stage: str) -> str:
+    return f"{stage} rules"
 
 
 def note(connection: duckdb.DuckDBPyConnection, stage: str, market: str, number: int) -> None:
@@ -152,11 +161,10 @@ def copies(connection: duckdb.DuckDBPyConnection, table: Table, scope: str = "tr
     """Keys that stand more than once among the rows of a table in a scope: the columns of its key, and `copies`."""
     suspects = scope
     if table.key == ("symbol", "session"):  # a bit for each session costs a quarter of a group for each key
-        first, last = (
-            scalar(connection, f"SELECT {end}(session) - DATE '1970-01-01' FROM {table.full_name}") or 0
-            for end in ("min", "max")
-        )
-        sessions = f"bitstring_agg((session - DATE '1970-01-01')::INTEGER, {first}, {last})"
+        day = "(session - DATE '1970-01-01')::INTEGER"
+        ends = f"SELECT coalesce(min({day}), 0), coalesce(max({day}), 0) FROM {table.full_name}"
+        ((first, last),) = connection.execute(ends).fetchall()
+        sessions = f"bitstring_agg({day}, {first}, {last})"
         repeating = f"""SELECT symbol FROM {table.full_name} WHERE {scope}
                         GROUP BY symbol HAVING count(*) > bit_count({sessions})"""
         suspects = f"({scope}) AND symbol IN ({repeating})"

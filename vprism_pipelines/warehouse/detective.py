@@ -23,9 +23,10 @@ from vprism_pipelines.market.spec import MarketSpec, market_of
 from vprism_pipelines.providers.detective import DetectiveProvider, Verdict, decision
 from vprism_pipelines.quality.detective import detect
 from vprism_pipelines.tables import PROPOSALS
+from vprism_pipelines.tables.golden import TRADED
 from vprism_pipelines.warehouse import pulls
 from vprism_pipelines.warehouse.bookkeeping import RunStep, record_step
-from vprism_pipelines.warehouse.building import TRADED, frame, insert, prefix
+from vprism_pipelines.warehouse.building import frame, insert, prefix
 from vprism_pipelines.warehouse.house import House
 from vprism_pipelines.warehouse.ingest import clean_raw, ingest
 from vprism_pipelines.warehouse.lake import Lake

@@ -12,34 +12,21 @@ from vprism_pipelines.market.spec import MarketSpec
 from vprism_pipelines.quality.factors import RULES, reproduction
 from vprism_pipelines.quality.thresholds import DEFAULTS, Thresholds
 from vprism_pipelines.tables import ADJUSTMENT_STEPS, FACTOR_FIT
-from vprism_pipelines.warehouse.building import (
-    frame,
-    insert,
-    note,
-    noted,
-    prefix,
-    scalar,
-    set_watermark,
-    take,
-    watermark,
-)
+from vprism_pipelines.warehouse.building import frame, insert, prefix, scalar, set_watermark, take, watermark
 from vprism_pipelines.warehouse.measurement import Measurement
 
 __all__ = ["STAGE", "adjusted_close", "adjustment_steps", "refresh"]
 
 STAGE = "factor_fit"  # watermark: the newest batch of the ledger compared; work: symbols whose steps changed
-_RULES = "factor_fit.rules"
 WORST = 100  # series shown of a check that may fail on many
 
-_DUE = "SEMI JOIN due USING (symbol, provider)"
 _BARS = "adj_close > 0 AND close > 0 AND price_basis = 'raw' AND NOT provisional"
 
 
 def refresh(connection: duckdb.DuckDBPyConnection, spec: MarketSpec) -> int:
     """Compare again the series that changed, in the caller's transaction; how many."""
     take(connection, STAGE, spec)
-    current = noted(connection, _RULES, spec.code) == RULES
-    since = watermark(connection, STAGE, spec) if current else 0
+    since = watermark(connection, STAGE, spec, rules=RULES)
     connection.execute(
         f"""CREATE OR REPLACE TEMP TABLE due AS
             SELECT DISTINCT symbol, provider FROM clean.bars_ledger WHERE {prefix(spec)} AND batch > {since}
@@ -66,8 +53,7 @@ def refresh(connection: duckdb.DuckDBPyConnection, spec: MarketSpec) -> int:
         for table, rows in ((FACTOR_FIT, found.fit), (ADJUSTMENT_STEPS, found.steps)):
             insert(connection, table, rows.with_columns(provider=pl.lit(provider)), ordered=True)
     newest = scalar(connection, f"SELECT max(batch) FROM clean.bars_ledger WHERE {prefix(spec)}")
-    set_watermark(connection, STAGE, spec, newest or 0)
-    note(connection, _RULES, spec.code, RULES)
+    set_watermark(connection, STAGE, spec, newest or 0, rules=RULES)
     return scalar(connection, "SELECT count(*) FROM due") or 0
 
 

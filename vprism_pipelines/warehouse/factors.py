@@ -15,8 +15,8 @@ from vprism_pipelines.market.actions import merge_events
 from vprism_pipelines.market.adjustment import ALGORITHM, factor_sets
 from vprism_pipelines.market.spec import MarketSpec
 from vprism_pipelines.tables import EVENTS, FACTOR_SETS, FACTOR_STEPS
+from vprism_pipelines.tables.golden import TRADED
 from vprism_pipelines.warehouse.building import (
-    TRADED,
     Built,
     frame,
     mark,

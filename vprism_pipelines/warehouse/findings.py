@@ -22,8 +22,8 @@ from vprism_pipelines.quality.thresholds import DEFAULTS, Thresholds
 from vprism_pipelines.quality.window_checks import WINDOW_CHECKS
 from vprism_pipelines.quality.windows import AFTER, CONTEXT, examine
 from vprism_pipelines.tables import FINDINGS
+from vprism_pipelines.tables.golden import TRADED
 from vprism_pipelines.warehouse.building import (
-    TRADED,
     Built,
     frame,
     insert,

@@ -17,8 +17,8 @@ from vprism_pipelines.market.spec import MarketSpec
 from vprism_pipelines.quality.consensus import PRIOR_RELIABILITY, vote
 from vprism_pipelines.quality.row_rules import PRICES
 from vprism_pipelines.tables import GOLDEN_BARS, GOLDEN_SESSIONS
+from vprism_pipelines.tables.golden import TRADED
 from vprism_pipelines.warehouse.building import (
-    TRADED,
     Built,
     frame,
     insert,

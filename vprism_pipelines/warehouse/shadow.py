@@ -14,7 +14,8 @@ from vprism_pipelines.providers import registry
 from vprism_pipelines.providers.base import new_id
 from vprism_pipelines.quality.shadow import PASSES, Gates, compare, sample
 from vprism_pipelines.tables import SHADOW_RUNS
-from vprism_pipelines.warehouse.building import TRADED, frame, insert, prefix
+from vprism_pipelines.tables.golden import TRADED
+from vprism_pipelines.warehouse.building import frame, insert, prefix
 from vprism_pipelines.warehouse.candidates import implementation
 from vprism_pipelines.warehouse.house import House
 from vprism_pipelines.warehouse.roles import Standing, decide, history, roles, undone

@@ -11,11 +11,10 @@ import polars as pl
 
 from vprism_pipelines.market.spec import MarketSpec
 from vprism_pipelines.market.valuation import fingerprint, items, known_figures
-from vprism_pipelines.warehouse.building import frame, insert, note, noted, prefix, scalar, set_watermark, watermark
+from vprism_pipelines.warehouse.building import frame, insert, prefix, scalar, set_watermark, watermark
 from vprism_pipelines.warehouse.valuation_tables import FIGURES
 
 _STAGE = "analytics.figures"  # watermark: batches of figures that are in the table
-_CHOICE = "analytics.figures chosen by"  # the fingerprint of how they were
 BLOCK = 500  # symbols in memory at once
 
 
@@ -26,7 +25,7 @@ def build_figures(connection: duckdb.DuckDBPyConnection, spec: MarketSpec) -> in
     """
     connection.execute("CREATE OR REPLACE TEMP TABLE refigured (symbol VARCHAR, since DATE)")
     choice = fingerprint(spec)
-    seen = watermark(connection, _STAGE, spec) if noted(connection, _CHOICE, spec.code) == choice else 0
+    seen = watermark(connection, _STAGE, spec, rules=choice)
     newest = scalar(connection, f"SELECT max(batch) FROM clean.fundamentals_ledger WHERE {prefix(spec)}") or 0
     if newest <= seen:
         return 0
@@ -36,8 +35,7 @@ def build_figures(connection: duckdb.DuckDBPyConnection, spec: MarketSpec) -> in
             WHERE {prefix(spec)} AND batch > {seen} ORDER BY symbol""",
     )
     written = sum(_build(connection, spec, block) for block in told.iter_slices(BLOCK))
-    set_watermark(connection, _STAGE, spec, newest)
-    note(connection, _CHOICE, spec.code, choice)
+    set_watermark(connection, _STAGE, spec, newest, rules=choice)
     return written
 
 
